@@ -1,0 +1,116 @@
+// swift-tools-version: 6.3
+import PackageDescription
+
+let package = Package(
+    name: "fairlead",
+    products: [
+        .executable(name: "fairlead-cni", targets: ["fairlead-cni"]),
+        .executable(name: "fairlead-agent", targets: ["fairlead-agent"]),
+        .executable(name: "fairlead", targets: ["fairlead"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // MARK: - C libraries: module maps and shims only
+
+        .systemLibrary(name: "CLibMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
+        .systemLibrary(name: "CLibNftnl", pkgConfig: "libnftnl", providers: [.apt(["libnftnl-dev"])]),
+        .systemLibrary(
+            name: "CLibNl", pkgConfig: "libnl-route-3.0", providers: [.apt(["libnl-3-dev", "libnl-route-3-dev"])]),
+        .target(name: "CLinux"),
+
+        // MARK: - Values
+
+        .target(name: "NetworkAddresses"),
+        .target(name: "NetlinkWire", dependencies: ["NetworkAddresses"]),
+        .target(name: "RouteNetlink", dependencies: ["NetworkAddresses"]),
+        .target(name: "Nftables", dependencies: ["NetworkAddresses"]),
+        .target(name: "KubernetesObjects", dependencies: ["NetworkAddresses"]),
+        .target(name: "CNIProtocol", dependencies: ["NetworkAddresses"]),
+
+        // MARK: - Pure compilers: snapshot in, plan out
+
+        .target(name: "ServiceRules", dependencies: ["NetworkAddresses", "Nftables", "KubernetesObjects"]),
+        .target(name: "PolicyRules", dependencies: ["NetworkAddresses", "Nftables", "KubernetesObjects"]),
+        .target(name: "OverlayRoutes", dependencies: ["NetworkAddresses", "RouteNetlink", "KubernetesObjects"]),
+        .target(name: "AddressAllocation", dependencies: ["NetworkAddresses"]),
+        .target(
+            name: "PodAttachment",
+            dependencies: ["NetworkAddresses", "RouteNetlink", "CNIProtocol", "AddressAllocation"]),
+        .target(
+            name: "PacketPath",
+            dependencies: ["NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "PolicyRules"]),
+
+        // MARK: - Effects
+
+        .target(
+            name: "KernelInterface",
+            dependencies: [
+                "CLibMnl", "CLibNftnl", "CLibNl", "CLinux", "NetworkAddresses", "NetlinkWire", "RouteNetlink",
+                "Nftables", .product(name: "SystemPackage", package: "swift-system"),
+            ]),
+        .target(name: "LeaseStore", dependencies: ["NetworkAddresses", "AddressAllocation", "KernelInterface"]),
+        .target(
+            name: "ManifestFolder",
+            dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "Yams"]),
+        .target(
+            name: "Reconciliation",
+            dependencies: [
+                "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "ServiceRules", "PolicyRules",
+                "OverlayRoutes", "KernelInterface", .product(name: "Logging", package: "swift-log"),
+            ]),
+        .target(
+            name: "Lab",
+            dependencies: [
+                "NetworkAddresses", "RouteNetlink", "KubernetesObjects", "KernelInterface", "ManifestFolder", "Yams",
+            ]),
+
+        // MARK: - Binaries
+
+        .executableTarget(
+            name: "fairlead-cni",
+            dependencies: [
+                "NetworkAddresses", "RouteNetlink", "CNIProtocol", "AddressAllocation", "PodAttachment",
+                "KernelInterface", "LeaseStore",
+            ]),
+        .executableTarget(
+            name: "fairlead-agent",
+            dependencies: [
+                "NetworkAddresses", "KubernetesObjects", "ManifestFolder", "Reconciliation", "KernelInterface",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]),
+        .executableTarget(
+            name: "fairlead",
+            dependencies: [
+                "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "PacketPath", "KernelInterface",
+                "ManifestFolder", "Lab",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+
+        // MARK: - Tests
+
+        .testTarget(name: "NetworkAddressesTests", dependencies: ["NetworkAddresses"]),
+    ]
+)
+
+// Every target of ours speaks Swift 6 and proves its memory safety; the fence around what cannot is KernelInterface.
+let unsafeTargets: Set<String> = ["KernelInterface"]
+for target in package.targets where target.type != .system && target.name != "CLinux" {
+    var settings: [SwiftSetting] = [
+        .swiftLanguageMode(.v6),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+    ]
+    if !unsafeTargets.contains(target.name) && target.type != .test {
+        settings += [.strictMemorySafety(), .treatWarning("StrictMemorySafety", as: .error)]
+    }
+    target.swiftSettings = settings
+}

@@ -1,0 +1,2 @@
+// libmnl: netlink message batches for nftables.
+#include <libmnl/libmnl.h>
