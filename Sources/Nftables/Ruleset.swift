@@ -1,0 +1,254 @@
+public import NetworkAddresses
+
+/// A table's address in the kernel: its family and its name.
+public struct TableName: Hashable, Sendable, CustomStringConvertible {
+    public var family: TableFamily
+    public var name: String
+
+    public init(_ family: TableFamily, _ name: String) {
+        self.family = family
+        self.name = name
+    }
+
+    public var description: String { "\(family) \(name)" }
+}
+
+/// `NFPROTO_*` of tables.
+public enum TableFamily: UInt32, Hashable, Sendable, CustomStringConvertible {
+    case inet = 1
+    case ip = 2
+    case arp = 3
+    case netdev = 5
+    case bridge = 7
+    case ip6 = 10
+
+    public var description: String {
+        switch self {
+        case .inet: "inet"
+        case .ip: "ip"
+        case .arp: "arp"
+        case .netdev: "netdev"
+        case .bridge: "bridge"
+        case .ip6: "ip6"
+        }
+    }
+}
+
+/// One table with everything in it, as a value.
+///
+/// Sets and chains are held by name; the kernel's handles do not appear, because equal content is what counts.
+public struct Ruleset: Hashable, Sendable {
+    public var table: TableName
+    public var sets: [String: NamedSet]
+    public var chains: [String: Chain]
+
+    public init(_ table: TableName, sets: [String: NamedSet] = [:], chains: [String: Chain] = [:]) {
+        self.table = table
+        self.sets = sets
+        self.chains = chains
+    }
+}
+
+/// A chain and its rules.
+public struct Chain: Hashable, Sendable {
+    /// Where packets enter; nil for a chain that only rules and maps lead to.
+    public var hook: Hook?
+    public var rules: [Rule]
+    /// Shown by `nft list`; the Kubernetes objects the chain exists for.
+    public var comment: String?
+
+    public init(hook: Hook? = nil, comment: String? = nil, _ rules: [Rule]) {
+        self.hook = hook
+        self.rules = rules
+        self.comment = comment.map(annotation)
+    }
+}
+
+/// A base chain's place in the kernel's packet path. The policy is always accept: a drop is a rule with a name.
+public struct Hook: Hashable, Sendable {
+    public enum Kind: String, Hashable, Sendable {
+        case filter
+        case nat
+        case route
+    }
+
+    /// `NF_INET_*`.
+    public enum Point: UInt32, Hashable, Sendable, CustomStringConvertible {
+        case prerouting = 0
+        case input = 1
+        case forward = 2
+        case output = 3
+        case postrouting = 4
+
+        public var description: String {
+            switch self {
+            case .prerouting: "prerouting"
+            case .input: "input"
+            case .forward: "forward"
+            case .output: "output"
+            case .postrouting: "postrouting"
+            }
+        }
+    }
+
+    public var kind: Kind
+    public var point: Point
+    /// Lower runs first: conntrack is at -200, DNAT at -100, filter at 0, SNAT at 100.
+    public var priority: Int32
+
+    public init(_ kind: Kind, _ point: Point, priority: Int32) {
+        self.kind = kind
+        self.point = point
+        self.priority = priority
+    }
+}
+
+/// A rule of ours, or one read from the kernel.
+///
+/// Equality is that of what runs, and of the comment; statements only remember how it was written.
+public struct Rule: Hashable, Sendable {
+    /// What the rule was written as; empty for a rule read from the kernel.
+    public let statements: [Statement]
+    public let instructions: [Instruction]
+    public let comment: String?
+    /// The kernel's number for the rule within its table; nil for a rule of our own making.
+    public var handle: UInt64?
+
+    public init(_ statements: Statement..., comment: String? = nil) {
+        self.init(statements, comment: comment)
+    }
+
+    public init(_ statements: [Statement], comment: String? = nil) {
+        self.statements = statements
+        instructions = statements.instructions
+        self.comment = comment.map(annotation)
+    }
+
+    /// A rule as the kernel tells it.
+    public init(instructions: [Instruction], comment: String?, handle: UInt64) {
+        statements = []
+        self.instructions = instructions
+        self.comment = comment
+        self.handle = handle
+    }
+
+    public static func == (left: Rule, right: Rule) -> Bool {
+        left.instructions == right.instructions && left.comment == right.comment
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(instructions)
+        hasher.combine(comment)
+    }
+}
+
+/// A set or a map, and its elements by key.
+public struct NamedSet: Hashable, Sendable {
+    public var definition: SetDefinition
+    public var elements: [ElementKey: Element]
+
+    public init(_ definition: SetDefinition, _ elements: [Element] = []) {
+        self.definition = definition
+        self.elements = Dictionary(elements.map { ($0.key, $0) }) { first, _ in first }
+    }
+}
+
+/// What a set may hold; it cannot change while the set exists.
+public struct SetDefinition: Hashable, Sendable {
+    public enum Data: Hashable, Sendable {
+        case verdict
+        case values([KeyType])
+    }
+
+    public var key: [KeyType]
+    /// Nil for a plain set.
+    public var data: Data?
+    /// Whether elements are ranges. Only for sets that seldom change: each edit costs with the size of the set.
+    public var isInterval: Bool
+
+    public init(key: [KeyType], data: Data? = nil, isInterval: Bool = false) {
+        self.key = key
+        self.data = data
+        self.isInterval = isInterval
+    }
+}
+
+/// The bytes of an element's key: each part padded to whole words, in the order of the set's key types.
+public struct ElementKey: Hashable, Comparable, Sendable {
+    public let bytes: [UInt8]
+
+    public init(bytes: [UInt8]) { self.bytes = bytes }
+
+    public init(_ parts: KeyPart...) {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(28)
+        for part in parts { part.append(to: &bytes) }
+        self.bytes = bytes
+    }
+
+    public static func < (left: Self, right: Self) -> Bool {
+        left.bytes.lexicographicallyPrecedes(right.bytes)
+    }
+}
+
+/// A value that can stand in a set's key or data.
+public enum KeyPart: Hashable, Sendable {
+    case address(IPAddress)
+    case transport(TransportProtocol)
+    case port(Port)
+    case number(UInt32)
+
+    func append(to bytes: inout [UInt8]) {
+        switch self {
+        case .address(let address): bytes += address.bytes
+        case .transport(let transport):
+            bytes.append(transport.rawValue)
+            bytes += [0, 0, 0]
+        case .port(let port):
+            bytes += port.bytes
+            bytes += [0, 0]
+        case .number(let number): bytes += hostBytes(number)
+        }
+    }
+}
+
+/// A member of a set, or an entry of a map.
+public struct Element: Hashable, Sendable {
+    public enum Value: Hashable, Sendable {
+        case verdict(Verdict)
+        case data(ElementKey)
+    }
+
+    public var key: ElementKey
+    /// The last key of the range, in an interval set; nil elsewhere.
+    public var last: ElementKey?
+    public var value: Value?
+    /// The Kubernetes object the element exists for.
+    public var comment: String?
+
+    public init(_ key: ElementKey, through last: ElementKey? = nil, _ value: Value? = nil, comment: String? = nil) {
+        self.key = key
+        self.last = last
+        self.value = value
+        self.comment = comment.map(annotation)
+    }
+}
+
+/// The longest comment the kernel's tools read back, in bytes.
+public let longestComment = 127
+
+/// A comment that `nft` can print and read again: no quotes, no control characters, at most 127 bytes.
+func annotation(_ text: String) -> String {
+    if text.utf8.count <= longestComment, text.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "\"") }) {
+        return text
+    }
+    var kept = ""
+    var count = 0
+    for character in text.unicodeScalars {
+        let printable = character.isASCII && character.value >= 0x20 && character.value < 0x7f && character != "\""
+        guard count < longestComment else { break }
+        kept.unicodeScalars.append(printable ? character : "?")
+        count += 1
+    }
+    return kept
+}
