@@ -97,6 +97,12 @@ let package = Package(
         // MARK: - Tests
 
         .testTarget(name: "NetworkAddressesTests", dependencies: ["NetworkAddresses"]),
+        .testTarget(
+            name: "KernelInterfaceTests",
+            dependencies: [
+                "KernelInterface", "NetworkAddresses", "RouteNetlink", "Nftables",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ]),
     ]
 )
 

@@ -1,17 +1,42 @@
-// What the Glibc module does not show to Swift, each `static inline` with its reason.
+// What the Glibc module does not show to Swift, each with its reason.
+//
+// Declarations only, and no system header: Swift imports Glibc without _GNU_SOURCE, and a header that defines it gives
+// shared types such as fd_set a second shape that Swift refuses. The definitions are in CLinux.c.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include <sched.h>
-#include <sys/mount.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-// setns and unshare are declared only under _GNU_SOURCE, which Swift's importer does not define for Glibc.
-static inline int fairlead_setns(int fd, int kind) { return setns(fd, kind); }
-static inline int fairlead_unshare(int kind) { return unshare(kind); }
+// MARK: - Namespaces
 
-// CLONE_* are macros over casts that the importer skips.
-static const int fairlead_CLONE_NEWNET = CLONE_NEWNET;
+// Declared by Glibc only under _GNU_SOURCE.
+int fairlead_setns(int fd, int kind);
+int fairlead_unshare(int kind);
+extern const int fairlead_CLONE_NEWNET;
+extern const int fairlead_UMOUNT_NOFOLLOW;
+
+// Whether a descriptor is one of nsfs; <sys/vfs.h> is not part of the Glibc module. -1 with errno on failure.
+int fairlead_is_namespace(int fd);
+
+// A namespace's kind (NS_GET_NSTYPE): ioctl is variadic, and variadic functions do not exist in Swift.
+int fairlead_namespace_kind(int fd);
+
+// MARK: - Files
+
+// Declared by Glibc only under _GNU_SOURCE.
+extern const int fairlead_O_TMPFILE;
+long fairlead_getdents64(int fd, void *buffer, unsigned long size);
+// Closed on exec.
+int fairlead_memfd_create(const char *name);
+// Both ends closed on exec.
+int fairlead_pipe(int *ends);
+
+// MARK: - Processes
+
+// Declared by Glibc only under _GNU_SOURCE.
+extern const int fairlead_POSIX_SPAWN_SETSID;
+// `actions` is a posix_spawn_file_actions_t.
+int fairlead_spawn_close_from(void *actions, int first);
+// Its own environment; SwiftPM's test bundles bring a second `environ`, and Swift finds the name ambiguous.
+char **fairlead_environment(void);
+
+// <sys/pidfd.h> is not part of the Glibc module.
+int fairlead_pidfd_open(int pid);
+int fairlead_pidfd_send_signal(int fd, int signal);

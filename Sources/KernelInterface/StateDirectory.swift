@@ -1,0 +1,148 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// A directory of small files that survive a crash whole: each is there with all its content, or not at all.
+///
+/// Names are single path components, checked on every use, so that a name that came from outside (a container's ID, a
+/// network's name) can never reach out of the directory. Symbolic links are not followed.
+public struct StateDirectory: ~Copyable, Sendable {
+    /// The path it was opened by, for messages.
+    public let path: String
+    let descriptor: Descriptor
+
+    private init(owning descriptor: consuming Descriptor, path: String) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    /// Opens a directory, and with `create` first makes it and its missing parents with `mode`.
+    public static func open(_ path: String, create: Bool, mode: UInt32 = 0o755) throws(KernelError) -> StateDirectory {
+        if create {
+            var position = path.utf8.startIndex
+            while position != path.utf8.endIndex {
+                position = path.utf8[position...].dropFirst().firstIndex(of: UInt8(ascii: "/")) ?? path.utf8.endIndex
+                let parent = String(path[..<position])
+                if mkdir(parent, mode) != 0, errno != EEXIST, errno != EISDIR {
+                    throw KernelError(operation: "create directory \(parent)", errno: Errno(rawValue: errno))
+                }
+            }
+        }
+        let descriptor = try Descriptor.open(path, O_RDONLY | O_DIRECTORY, for: "open directory \(path)")
+        return StateDirectory(owning: descriptor, path: path)
+    }
+
+    /// A directory within this one; `ENOENT` where it is missing and not to be created.
+    public func subdirectory(
+        _ name: String, create: Bool, mode: UInt32 = 0o755
+    ) throws(KernelError) -> StateDirectory {
+        let operation = "open directory \(path)/\(name)"
+        try FileName.check(name, for: operation)
+        if create, mkdirat(descriptor.rawValue, name, mode) != 0, errno != EEXIST {
+            throw KernelError(operation: "create directory \(path)/\(name)", errno: Errno(rawValue: errno))
+        }
+        let opened = try descriptor.open(name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, for: operation)
+        return StateDirectory(owning: opened, path: "\(path)/\(name)")
+    }
+
+    /// The names in the directory, in no order, without half-made files of ours and without names that are not UTF-8.
+    public func entries() throws(KernelError) -> [String] {
+        try allEntries().filter { !$0.hasPrefix(Self.unfinishedPrefix) }
+    }
+
+    private func allEntries() throws(KernelError) -> [String] {
+        let operation = "list directory \(path)"
+        // A descriptor of its own, because the reading position belongs to the open file.
+        let listed = try descriptor.open(".", O_RDONLY | O_DIRECTORY, for: operation)
+        var names: [String] = []
+        // The kernel fills the buffer with whole records; each says its length (`struct linux_dirent64`).
+        var buffer = [UInt8](repeating: 0, count: 1 << 15)
+        while true {
+            let filled = try systemCall(operation) {
+                buffer.withUnsafeMutableBytes { fairlead_getdents64(listed.rawValue, $0.baseAddress, UInt($0.count)) }
+            }
+            guard filled > 0 else { return names }
+            var record = buffer[..<Int(filled)]
+            while record.count > 19 {
+                let length = Int(record[record.startIndex + 16]) | Int(record[record.startIndex + 17]) << 8
+                let name = record.prefix(length).dropFirst(19).prefix { $0 != 0 }
+                if let name = String(validating: name, as: UTF8.self), FileName.isValid(name) {
+                    names.append(name)
+                }
+                record = record.dropFirst(length)
+            }
+        }
+    }
+
+    /// A file's content, nil where there is no such file, `EFBIG` where it is longer than `limit` bytes.
+    ///
+    /// - Parameter followingLinks: Whether the name may be a symbolic link, as in a directory a person edits.
+    public func read(_ name: String, limit: Int, followingLinks: Bool = false) throws(KernelError) -> [UInt8]? {
+        let operation = "read \(path)/\(name)"
+        try FileName.check(name, for: operation)
+        // Without O_NONBLOCK a FIFO under that name would block for ever.
+        let flags = O_RDONLY | O_NONBLOCK | (followingLinks ? 0 : O_NOFOLLOW)
+        guard let file = try descriptor.openIfPresent(name, flags, for: operation) else { return nil }
+        var status = stat()
+        try systemCall(operation) { fstat(file.rawValue, &status) }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            let isDirectory = status.st_mode & S_IFMT == S_IFDIR
+            throw KernelError(operation: operation, errno: isDirectory ? .isDirectory : .invalidArgument)
+        }
+        return try file.readAll(limit: limit, for: operation)
+    }
+
+    /// Removes a file; false where there was none.
+    @discardableResult
+    public func remove(_ name: String) throws(KernelError) -> Bool {
+        try remove(name, flags: 0)
+    }
+
+    /// Removes a directory within this one with all that is in it; false where there was none.
+    @discardableResult
+    public func removeSubdirectory(_ name: String) throws(KernelError) -> Bool {
+        do {
+            let inner = try subdirectory(name, create: false)
+            for entry in try inner.allEntries() {
+                do throws(KernelError) {
+                    try inner.remove(entry)
+                } catch where error.errno == .isDirectory {
+                    try inner.removeSubdirectory(entry)
+                }
+            }
+        } catch where error.errno == .noSuchFileOrDirectory {
+            return false
+        }
+        return try remove(name, flags: AT_REMOVEDIR)
+    }
+
+    private func remove(_ name: String, flags: Int32) throws(KernelError) -> Bool {
+        let operation = "remove \(path)/\(name)"
+        try FileName.check(name, for: operation)
+        do {
+            try systemCall(operation) { unlinkat(descriptor.rawValue, name, flags) }
+            return true
+        } catch where error.errno == .noSuchFileOrDirectory {
+            return false
+        }
+    }
+
+    /// Gives a file another name, in place of a file that already has that name.
+    public func rename(_ name: String, to newName: String) throws(KernelError) {
+        let operation = "rename \(path)/\(name) to \(newName)"
+        try FileName.check(name, for: operation)
+        try FileName.check(newName, for: operation)
+        try systemCall(operation) { renameat(descriptor.rawValue, name, descriptor.rawValue, newName) }
+    }
+
+    /// Takes the lock named `name`, made when missing; `ETIMEDOUT` where another holds it all the time.
+    ///
+    /// The corresponding C function is `flock`: the lock ends with its value, and with the process.
+    public func lock(_ name: String, timeout: Duration) throws(KernelError) -> FileLock {
+        let operation = "lock \(path)/\(name)"
+        try FileName.check(name, for: operation)
+        let flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK
+        return try FileLock(
+            locking: descriptor.open(name, flags, mode: 0o644, for: operation), timeout: timeout, for: operation)
+    }
+}
