@@ -103,6 +103,7 @@ let package = Package(
                 "KernelInterface", "NetworkAddresses", "RouteNetlink", "Nftables",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
+        .testTarget(name: "KubernetesObjectsTests", dependencies: ["NetworkAddresses", "KubernetesObjects"]),
     ]
 )
 
