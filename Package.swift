@@ -97,6 +97,7 @@ let package = Package(
         // MARK: - Tests
 
         .testTarget(name: "NetworkAddressesTests", dependencies: ["NetworkAddresses"]),
+        .testTarget(name: "NftablesTests", dependencies: ["Nftables", "NetworkAddresses"]),
         .testTarget(
             name: "KernelInterfaceTests",
             dependencies: [

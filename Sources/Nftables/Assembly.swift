@@ -153,7 +153,7 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     private mutating func write(_ element: Element?, key: ElementKey, in set: String) {
         let old = ruleset.sets[set]?.elements[key]
         guard old != element else { return }
-        if before.elements[set, default: [:]][key] == nil { before.elements[set]!.updateValue(old, forKey: key) }
+        if before.elements[set]?[key] == nil { _ = before.elements[set, default: [:]].updateValue(old, forKey: key) }
         ruleset.sets[set]?.elements[key] = element
     }
 

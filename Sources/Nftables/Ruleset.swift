@@ -167,6 +167,8 @@ public struct SetDefinition: Hashable, Sendable {
     public var isInterval: Bool
 
     public init(key: [KeyType], data: Data? = nil, isInterval: Bool = false) {
+        // The kernel pads the parts of a concatenation to words, but not a lone part; none of ours needs that.
+        precondition(key.count > 1 || key[0].length == key[0].paddedLength, "a lone \(key[0]) is no key of ours")
         self.key = key
         self.data = data
         self.isInterval = isInterval
