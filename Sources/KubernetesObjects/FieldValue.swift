@@ -2,7 +2,7 @@
 ///
 /// Objects are read from this tree and from nothing else, so that a manifest and an API server's answer are the same
 /// thing by the time anything is decided.
-public indirect enum FieldValue: Hashable, Sendable {
+public enum FieldValue: Hashable, Sendable {
     case null
     case bool(Bool)
     case integer(Int)
@@ -119,10 +119,11 @@ extension FieldValue {
 }
 
 extension FieldValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
-    ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
+    ExpressibleByFloatLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
 {
     public init(stringLiteral value: String) { self = .string(value) }
     public init(integerLiteral value: Int) { self = .integer(value) }
+    public init(floatLiteral value: Double) { self = .double(value) }
     public init(booleanLiteral value: Bool) { self = .bool(value) }
     public init(arrayLiteral elements: FieldValue...) { self = .array(elements) }
     public init(dictionaryLiteral elements: (String, FieldValue)...) {

@@ -127,6 +127,8 @@ extension Decoded {
 extension FieldReader {
     /// What names the object of a kind that is not used, as far as it can be read.
     fileprivate func reference(of kind: ObjectKind) -> ObjectReference? {
+        // A kind is a word; anything else is not repeated into messages as if it were one.
+        guard kind.description.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber) }) else { return nil }
         do {
             return ObjectReference(kind, try ObjectMetadata.key(reading: self["metadata"], of: kind))
         } catch {

@@ -111,7 +111,7 @@ public struct ContainerPort: Hashable, Sendable {
 
 extension Pod {
     init(reading root: FieldReader, metadata: ObjectMetadata) throws(FieldError) {
-        self.init(metadata: metadata, spec: try root["spec"].read())
+        self.init(metadata: metadata, spec: try PodSpec(reading: root["spec"]))
         let status = try root["status"]
         phase = try status["phase"].choice(
             [
