@@ -38,7 +38,7 @@ let package = Package(
         .target(name: "ServiceRules", dependencies: ["NetworkAddresses", "Nftables", "KubernetesObjects"]),
         .target(name: "PolicyRules", dependencies: ["NetworkAddresses", "Nftables", "KubernetesObjects"]),
         .target(name: "OverlayRoutes", dependencies: ["NetworkAddresses", "RouteNetlink", "KubernetesObjects"]),
-        .target(name: "AddressAllocation", dependencies: ["NetworkAddresses"]),
+        .target(name: "AddressAllocation", dependencies: ["NetworkAddresses", "CNIProtocol"]),
         .target(
             name: "PodAttachment",
             dependencies: ["NetworkAddresses", "RouteNetlink", "CNIProtocol", "AddressAllocation"]),
@@ -105,6 +105,9 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .testTarget(name: "KubernetesObjectsTests", dependencies: ["NetworkAddresses", "KubernetesObjects"]),
+        .testTarget(name: "CNIProtocolTests", dependencies: ["CNIProtocol", "NetworkAddresses"]),
+        .testTarget(
+            name: "AddressAllocationTests", dependencies: ["AddressAllocation", "CNIProtocol", "NetworkAddresses"]),
     ]
 )
 
