@@ -97,6 +97,8 @@ let package = Package(
         // MARK: - Tests
 
         .testTarget(name: "NetworkAddressesTests", dependencies: ["NetworkAddresses"]),
+        .testTarget(
+            name: "ServiceRulesTests", dependencies: ["ServiceRules", "KubernetesObjects", "Nftables", "NetworkAddresses"]),
         .testTarget(name: "NftablesTests", dependencies: ["Nftables", "NetworkAddresses"]),
         .testTarget(
             name: "KernelInterfaceTests",

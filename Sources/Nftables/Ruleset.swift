@@ -181,7 +181,9 @@ public struct ElementKey: Hashable, Comparable, Sendable {
 
     public init(bytes: [UInt8]) { self.bytes = bytes }
 
-    public init(_ parts: KeyPart...) {
+    public init(_ parts: KeyPart...) { self.init(parts) }
+
+    public init(_ parts: [KeyPart]) {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(28)
         for part in parts { part.append(to: &bytes) }

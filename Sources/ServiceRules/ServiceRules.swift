@@ -1,0 +1,191 @@
+public import KubernetesObjects
+internal import NetworkAddresses
+public import Nftables
+
+/// What one service adds to the service table, and what could not be used of it.
+public struct ServicePlan: Hashable, Sendable {
+    public var contribution = Contribution()
+    public var notes: [Note] = []
+}
+
+/// Compiles one service and its endpoint slices.
+///
+/// A total function: what cannot be used is a note that names it, and the rest works. Equal input gives equal output
+/// whatever the order of slices and endpoints, so an unchanged restart writes nothing.
+public func rules(for service: Service, slices: [EndpointSlice], on node: NodeContext) -> ServicePlan {
+    guard service.isProxied else { return ServicePlan() }
+    var compiler = ServiceCompiler(service: service, slices: slices, node: node)
+    compiler.compile()
+    return compiler.plan
+}
+
+/// The whole table of a cluster, computed at once: what the increments must add up to.
+public func serviceTable(
+    services: some Sequence<Service>, slices: some Sequence<EndpointSlice>, on node: NodeContext
+) -> (ruleset: Ruleset, notes: [Note]) {
+    var assembly = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
+    var notes: [Note] = []
+    let byService = Dictionary(grouping: slices) { $0.service }
+    for service in services {
+        let plan = rules(for: service, slices: byService[service.key] ?? [], on: node)
+        assembly.set(plan.contribution, for: service.key)
+        notes += plan.notes
+    }
+    return (assembly.ruleset, notes)
+}
+
+private struct ServiceCompiler {
+    let service: Service
+    let slices: [EndpointSlice]
+    let node: NodeContext
+    var plan = ServicePlan()
+
+    /// A destination under which a port of the service is reached.
+    struct Frontend {
+        var address: IPAddress
+        var port: Port
+        /// Whether clients outside the cluster use it: their traffic is masqueraded unless the policy keeps it local.
+        var isExternal: Bool
+    }
+
+    mutating func compile() {
+        if case .clientIP = service.sessionAffinity {
+            note("spec.sessionAffinity", "ClientIP is not supported yet: each connection picks an endpoint at random")
+        }
+        if service.sourceRanges?.isEmpty == false {
+            note("spec.loadBalancerSourceRanges", "is not supported yet: load balancer addresses stay closed")
+        }
+        for address in service.clusterIPs {
+            append(
+                Element(.init(.address(address)), comment: "svc \(service.key)"),
+                to: ServiceTable.clusterIPs(address.family))
+        }
+        for port in service.ports {
+            for family in AddressFamily.allCases where service.clusterIP(of: family) != nil {
+                let endpoints = EndpointChoice(
+                    candidates: candidates(for: port, family), node: node.name)
+                for frontend in frontends(of: port, family) { compile(frontend, of: port, endpoints) }
+                for endpoint in endpoints.all where endpoint.isLocal(to: node.name) {
+                    let address = KeyPart.address(endpoint.target.address)
+                    appendOnce(Element(.init(address, address)), to: ServiceTable.hairpin(family))
+                }
+            }
+        }
+    }
+
+    private func frontends(of port: ServicePort, _ family: AddressFamily) -> [Frontend] {
+        var frontends: [Frontend] = []
+        func add(_ address: IPAddress, _ port: Port, external: Bool) {
+            guard address.family == family, !frontends.contains(where: { $0.address == address && $0.port == port })
+            else { return }
+            frontends.append(Frontend(address: address, port: port, isExternal: external))
+        }
+        for address in service.clusterIPs { add(address, port.number, external: false) }
+        for address in service.externalIPs { add(address, port.number, external: true) }
+        // Closed rather than open to everyone, as long as the ranges cannot be kept to.
+        if service.sourceRanges?.isEmpty ?? true {
+            for ingress in service.ingress where ingress.mode == .virtualIP {
+                add(ingress.address, port.number, external: true)
+            }
+        }
+        if let nodePort = port.nodePort {
+            for address in node.addresses { add(address, nodePort, external: true) }
+        }
+        return frontends
+    }
+
+    private mutating func compile(_ frontend: Frontend, of port: ServicePort, _ endpoints: EndpointChoice) {
+        let policy = frontend.isExternal ? service.externalTrafficPolicy : service.internalTrafficPolicy
+        let chosen = policy == .local ? endpoints.local : endpoints.cluster
+        let family = frontend.address.family
+        let key: [KeyPart] = [.address(frontend.address), .transport(port.protocol), .port(frontend.port)]
+        let verdict: Verdict
+        if !chosen.isEmpty {
+            let pick = ServiceTable.pick(chosen.count)
+            plan.contribution.chains[pick.name] = pick.chain
+            verdict = .goto(pick.name)
+        } else if policy == .local, !endpoints.cluster.isEmpty {
+            // Somebody else can answer, but not here: a load balancer must not take this for a refusal.
+            verdict = .drop
+        } else {
+            verdict = .goto(ServiceTable.refuse)
+        }
+        let name = "svc \(service.key):\(port.name.isEmpty ? port.number.description : port.name)"
+        append(Element(ElementKey(key), .verdict(verdict), comment: name), to: ServiceTable.frontends(family))
+        if frontend.isExternal, policy == .cluster {
+            append(Element(ElementKey(key), comment: name), to: ServiceTable.external(family))
+        }
+        for (index, endpoint) in chosen.enumerated() {
+            let target = ElementKey(.address(endpoint.target.address), .port(endpoint.target.port))
+            append(
+                Element(ElementKey(key + [.number(UInt32(index))]), .data(target), comment: endpoint.name),
+                to: ServiceTable.endpoints(family))
+        }
+    }
+
+    /// All endpoints that the slices name for the port, each address and port once, in address order.
+    private func candidates(for port: ServicePort, _ family: AddressFamily) -> [Candidate] {
+        var found: [SocketAddress: Candidate] = [:]
+        for slice in slices where slice.family == family && !slice.isHeadless {
+            for slicePort in slice.ports where slicePort.name == port.name && slicePort.protocol == port.protocol {
+                for endpoint in slice.endpoints {
+                    let candidate = Candidate(endpoint: endpoint, port: slicePort.number)
+                    // An address that a pod gave up and another took stands in two slices for a while.
+                    if let other = found[candidate.target], !other.endpoint.isTerminating || endpoint.isTerminating {
+                        continue
+                    }
+                    found[candidate.target] = candidate
+                }
+            }
+        }
+        return found.values.sorted { $0.target < $1.target }
+    }
+
+    private mutating func append(_ element: Element, to set: String) {
+        plan.contribution.elements[set, default: []].append(element)
+    }
+
+    private mutating func appendOnce(_ element: Element, to set: String) {
+        if plan.contribution.elements[set]?.contains(element) != true { append(element, to: set) }
+    }
+
+    private mutating func note(_ field: String, _ message: String) {
+        plan.notes.append(
+            Note(object: ObjectReference(.service, service.key), field: field, message: message, severity: .warning))
+    }
+}
+
+/// One endpoint and the port it serves the service's port on.
+private struct Candidate {
+    var endpoint: Endpoint
+    var target: SocketAddress
+
+    init(endpoint: Endpoint, port: Port) {
+        self.endpoint = endpoint
+        target = SocketAddress(endpoint.address, port)
+    }
+
+    func isLocal(to node: String) -> Bool { endpoint.nodeName == node }
+
+    /// What `nft list` shows beside the element.
+    var name: String { endpoint.pod.map { "pod \($0)" } ?? "endpoint \(endpoint.address)" }
+}
+
+/// Which endpoints get new connections, by kube-proxy's rules: those that are ready, or else those that are going
+/// but still serve. The local set falls back by itself.
+private struct EndpointChoice {
+    var all: [Candidate]
+    var cluster: [Candidate]
+    var local: [Candidate]
+
+    init(candidates: [Candidate], node: String) {
+        func usable(_ candidates: [Candidate]) -> [Candidate] {
+            let ready = candidates.filter(\.endpoint.isReady)
+            guard ready.isEmpty else { return ready }
+            return candidates.filter { $0.endpoint.isServing && $0.endpoint.isTerminating }
+        }
+        all = candidates
+        cluster = usable(candidates)
+        local = usable(candidates.filter { $0.isLocal(to: node) })
+    }
+}

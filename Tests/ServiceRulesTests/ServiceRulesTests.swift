@@ -1,0 +1,194 @@
+import KubernetesObjects
+import NetworkAddresses
+import Nftables
+import ServiceRules
+import Testing
+
+private let node = NodeContext(
+    name: "n1", addresses: [IPAddress("172.30.0.11")!], podCIDRs: [IPPrefix("10.244.1.0/24")!],
+    serviceCIDRs: [IPPrefix("10.96.0.0/16")!])
+
+private func service(
+    _ name: String = "web", ip: String = "10.96.0.10", type: Service.Kind = .clusterIP,
+    ports: [ServicePort] = [ServicePort(name: "http", number: Port(80)!)],
+    _ adjust: (inout Service) -> Void = { _ in }
+) -> Service {
+    var service = Service(
+        metadata: ObjectMetadata(name: name, namespace: "shop"), type: type, clusterIPs: [IPAddress(ip)!], ports: ports)
+    adjust(&service)
+    return service
+}
+
+private func slice(
+    of service: String = "web", _ endpoints: [Endpoint], ports: [EndpointPort] = [EndpointPort(name: "http", number: Port(8080)!)],
+    family: AddressFamily = .ipv4, number: Int = 1
+) -> EndpointSlice {
+    EndpointSlice(
+        metadata: ObjectMetadata(
+            name: "\(service)-\(number)", namespace: "shop", labels: [EndpointSlice.serviceNameLabel: service]),
+        family: family, endpoints: endpoints, ports: ports)
+}
+
+private func endpoint(_ address: String, on node: String = "n2", ready: Bool = true, serving: Bool = true, terminating: Bool = false) -> Endpoint {
+    Endpoint(
+        address: IPAddress(address)!, isReady: ready, isServing: serving, isTerminating: terminating, nodeName: node,
+        pod: NamespacedName(namespace: "shop", name: "pod-\(address.split(separator: ".").last!)"))
+}
+
+/// What a plan puts into each set, as nft would write it.
+private func elements(_ plan: ServicePlan) -> [String: [String]] {
+    let frame = ServiceTable.frame(on: node)
+    return Dictionary(
+        uniqueKeysWithValues: plan.contribution.elements.map { set, elements in
+            (set, elements.map { frame.sets[set]!.definition.text(of: $0) })
+        })
+}
+
+@Suite struct ServiceRulesTests {
+    @Test func `two endpoints share one chain with every other service of two`() {
+        let plan = rules(for: service(), slices: [slice([endpoint("10.244.2.3"), endpoint("10.244.1.2", on: "n1")])], on: node)
+        #expect(
+            elements(plan) == [
+                "cluster-ips4": ["10.96.0.10 comment \"svc shop/web\""],
+                "frontends4": ["10.96.0.10 . tcp . 80 comment \"svc shop/web:http\" : goto pick-2"],
+                "endpoints4": [
+                    "10.96.0.10 . tcp . 80 . 0 comment \"pod shop/pod-2\" : 10.244.1.2 . 8080",
+                    "10.96.0.10 . tcp . 80 . 1 comment \"pod shop/pod-3\" : 10.244.2.3 . 8080",
+                ],
+                "hairpin4": ["10.244.1.2 . 10.244.1.2"],
+            ])
+        #expect(plan.contribution.chains.keys.sorted() == ["pick-2"] && plan.notes.isEmpty)
+    }
+
+    @Test func `the order of slices and endpoints makes no difference, and a repeated endpoint counts once`() {
+        let (a, b) = (endpoint("10.244.2.3"), endpoint("10.244.2.4"))
+        let one = rules(for: service(), slices: [slice([a, b])], on: node)
+        let other = rules(for: service(), slices: [slice([b]), slice([a, b], number: 2)], on: node)
+        #expect(one == other)
+    }
+
+    @Test func `a node port and an external address are frontends of the same shape, masqueraded`() {
+        let ports = [ServicePort(name: "http", number: Port(80)!, nodePort: Port(30080)!)]
+        let web = service(type: .nodePort, ports: ports) { $0.externalIPs = [IPAddress("198.51.100.7")!] }
+        let plan = elements(rules(for: web, slices: [slice([endpoint("10.244.2.3")])], on: node))
+        #expect(
+            plan["frontends4"] == [
+                "10.96.0.10 . tcp . 80 comment \"svc shop/web:http\" : goto pick-1",
+                "198.51.100.7 . tcp . 80 comment \"svc shop/web:http\" : goto pick-1",
+                "172.30.0.11 . tcp . 30080 comment \"svc shop/web:http\" : goto pick-1",
+            ])
+        #expect(
+            plan["external4"] == [
+                "198.51.100.7 . tcp . 80 comment \"svc shop/web:http\"",
+                "172.30.0.11 . tcp . 30080 comment \"svc shop/web:http\"",
+            ])
+        #expect(plan["endpoints4"]?.count == 3)
+    }
+
+    @Test(arguments: [
+        ([], "goto refuse", 0),
+        ([endpoint("10.244.2.3", ready: false, serving: false)], "goto refuse", 0),
+        ([endpoint("10.244.2.3", ready: false, terminating: true)], "goto pick-1", 1),
+        ([endpoint("10.244.2.3", ready: false, terminating: true), endpoint("10.244.2.4")], "goto pick-1", 1),
+        ([endpoint("10.244.2.3"), endpoint("10.244.2.4"), endpoint("10.244.2.5")], "goto pick-3", 3),
+    ]) func `ready endpoints are chosen, else those that still serve, else the client is refused`(
+        endpoints: [Endpoint], verdict: String, count: Int
+    ) {
+        let plan = elements(rules(for: service(), slices: [slice(endpoints)], on: node))
+        #expect(plan["frontends4"] == ["10.96.0.10 . tcp . 80 comment \"svc shop/web:http\" : \(verdict)"])
+        #expect(plan["endpoints4"]?.count ?? 0 == count)
+    }
+
+    @Test func `a Local policy uses this node's endpoints and drops where only others have some`() {
+        let ports = [ServicePort(name: "http", number: Port(80)!, nodePort: Port(30080)!)]
+        let web = service(type: .nodePort, ports: ports) { $0.externalTrafficPolicy = .local }
+        let here = elements(rules(for: web, slices: [slice([endpoint("10.244.1.2", on: "n1"), endpoint("10.244.2.3")])], on: node))
+        #expect(here["frontends4"]?.map { $0.suffix(11) } == ["goto pick-2", "goto pick-1"] && here["external4"] == nil)
+        let elsewhere = elements(rules(for: web, slices: [slice([endpoint("10.244.2.3")])], on: node))
+        #expect(elsewhere["frontends4"]?.map { $0.suffix(6) } == ["pick-1", ": drop"])
+    }
+
+    @Test func `ports are told apart by name and protocol, families by the slice`() {
+        let dns = service(
+            "dns",
+            ports: [
+                ServicePort(name: "dns", protocol: .udp, number: Port(53)!), ServicePort(name: "dns-tcp", number: Port(53)!),
+            ]) { $0.clusterIPs.append(IPAddress("fd00:10:96::a")!) }
+        let slices = [
+            slice(of: "dns", [endpoint("10.244.2.3")], ports: [
+                EndpointPort(name: "dns", protocol: .udp, number: Port(5353)!),
+                EndpointPort(name: "dns-tcp", protocol: .tcp, number: Port(5354)!),
+            ]),
+            slice(of: "dns", [endpoint("fd00:10:244:2::3")], ports: [EndpointPort(name: "dns", protocol: .udp, number: Port(5353)!)], family: .ipv6, number: 2),
+        ]
+        let plan = elements(rules(for: dns, slices: slices, on: node))
+        #expect(
+            plan["endpoints4"] == [
+                "10.96.0.10 . udp . 53 . 0 comment \"pod shop/pod-3\" : 10.244.2.3 . 5353",
+                "10.96.0.10 . tcp . 53 . 0 comment \"pod shop/pod-3\" : 10.244.2.3 . 5354",
+            ])
+        #expect(
+            plan["frontends6"] == [
+                "fd00:10:96::a . udp . 53 comment \"svc shop/dns:dns\" : goto pick-1",
+                "fd00:10:96::a . tcp . 53 comment \"svc shop/dns:dns-tcp\" : goto refuse",
+            ])
+    }
+
+    @Test func `headless, external-name and foreign services are none of ours`() {
+        for other in [
+            service { $0.isHeadless = true }, service { $0.type = .externalName }, service { $0.clusterIPs = [] },
+            service { $0.metadata.labels["service.kubernetes.io/service-proxy-name"] = "other" },
+        ] { #expect(rules(for: other, slices: [slice([endpoint("10.244.2.3")])], on: node).contribution.isEmpty) }
+    }
+
+    @Test func `the frame in nft's words`() {
+        let text = ServiceTable.frame(on: node).text
+        #expect(
+            text.hasSuffix(
+                """
+                    chain refuse {
+                        comment "no endpoint, or no such port"
+                        reject
+                    }
+
+                    chain prerouting {
+                        type nat hook prerouting priority -100; policy accept;
+                        ip daddr . meta l4proto . th dport vmap @frontends4
+                        ip6 daddr . meta l4proto . th dport vmap @frontends6
+                        ip daddr @cluster-ips4 goto refuse comment "a cluster IP, but none of its ports"
+                        ip6 daddr @cluster-ips6 goto refuse comment "a cluster IP, but none of its ports"
+                        ip daddr 10.96.0.0/16 drop comment "no service has this address"
+                    }
+
+                    chain output {
+                        type nat hook output priority -100; policy accept;
+                        ip daddr . meta l4proto . th dport vmap @frontends4
+                        ip6 daddr . meta l4proto . th dport vmap @frontends6
+                        ip daddr @cluster-ips4 goto refuse comment "a cluster IP, but none of its ports"
+                        ip6 daddr @cluster-ips6 goto refuse comment "a cluster IP, but none of its ports"
+                        ip daddr 10.96.0.0/16 drop comment "no service has this address"
+                    }
+
+                    chain postrouting {
+                        type nat hook postrouting priority 100; policy accept;
+                        ct status dnat ip saddr . ip daddr @hairpin4 masquerade fully-random comment "a pod that reached itself through a service"
+                        ct status dnat meta l4proto tcp ct original ip daddr . meta l4proto . ct original proto-dst @external4 masquerade fully-random comment "from outside: the answer must come back through this node"
+                        ct status dnat meta l4proto udp ct original ip daddr . meta l4proto . ct original proto-dst @external4 masquerade fully-random comment "from outside: the answer must come back through this node"
+                        ct status dnat meta l4proto sctp ct original ip daddr . meta l4proto . ct original proto-dst @external4 masquerade fully-random comment "from outside: the answer must come back through this node"
+                        ct status dnat ct original ip daddr @cluster-ips4 ip saddr != 10.244.1.0/24 masquerade fully-random comment "to a cluster IP, not from a pod of this node"
+                        ct status dnat ip6 saddr . ip6 daddr @hairpin6 masquerade fully-random comment "a pod that reached itself through a service"
+                        ct status dnat meta l4proto tcp ct original ip6 daddr . meta l4proto . ct original proto-dst @external6 masquerade fully-random comment "from outside: the answer must come back through this node"
+                        ct status dnat meta l4proto udp ct original ip6 daddr . meta l4proto . ct original proto-dst @external6 masquerade fully-random comment "from outside: the answer must come back through this node"
+                        ct status dnat meta l4proto sctp ct original ip6 daddr . meta l4proto . ct original proto-dst @external6 masquerade fully-random comment "from outside: the answer must come back through this node"
+                    }
+                }
+                """), "\(text)")
+    }
+
+    @Test func `two services that claim one node port: the lesser name has it`() {
+        let ports = [ServicePort(name: "http", number: Port(80)!, nodePort: Port(30080)!)]
+        let (a, b) = (service("a", ip: "10.96.0.1", type: .nodePort, ports: ports), service("b", ip: "10.96.0.2", type: .nodePort, ports: ports))
+        let slices = [slice(of: "a", [endpoint("10.244.2.3")]), slice(of: "b", [endpoint("10.244.2.4")])]
+        #expect(serviceTable(services: [a, b], slices: slices, on: node).ruleset == serviceTable(services: [b, a], slices: slices, on: node).ruleset)
+    }
+}
