@@ -99,6 +99,9 @@ let package = Package(
         .testTarget(name: "NetworkAddressesTests", dependencies: ["NetworkAddresses"]),
         .testTarget(
             name: "ServiceRulesTests", dependencies: ["ServiceRules", "KubernetesObjects", "Nftables", "NetworkAddresses"]),
+        .testTarget(
+            name: "OverlayRoutesTests",
+            dependencies: ["OverlayRoutes", "KubernetesObjects", "RouteNetlink", "NetworkAddresses"]),
         .testTarget(name: "NftablesTests", dependencies: ["Nftables", "NetworkAddresses"]),
         .testTarget(
             name: "KernelInterfaceTests",
