@@ -43,6 +43,7 @@ struct NftablesBatch: ~Copyable {
         starts.append(lastSequence &+ 1)
         switch change {
         case .addTable: appendTable(owned: owned)
+        case .removeTable: appendTableRemoval()
         case .addSet(let name, let definition): appendSet(name, definition)
         case .removeSet(let name): appendSetRemoval(name)
         case .addChain(let name, let hook, let comment): appendChain(name, hook: hook, comment: comment)
@@ -74,7 +75,7 @@ struct NftablesBatch: ~Copyable {
         message(NFT_MSG_NEWTABLE, NLM_F_CREATE) { nftnl_table_nlmsg_build_payload($0, object) }
     }
 
-    mutating func appendTableRemoval() {
+    private mutating func appendTableRemoval() {
         let object = nftnl_table_alloc()!
         defer { nftnl_table_free(object) }
         nftnl_table_set_str(object, NFTNL_TABLE_NAME.attribute, table.name)

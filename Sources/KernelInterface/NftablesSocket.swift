@@ -61,23 +61,20 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
         guard !changes.isEmpty else { return }
         var batch = NftablesBatch(table: table)
         for change in changes { batch.append(change, owned: owned) }
-        try send(&batch, operation: "change table \(table)", changes)
+        try send(&batch, changes)
     }
 
     /// Removes a table and everything in it. A table that is not there is no error.
     public func removeTable(_ table: TableName) throws(KernelError) {
-        var batch = NftablesBatch(table: table)
-        batch.appendTableRemoval()
         do {
-            try send(&batch, operation: "remove table \(table)", [])
+            try apply([.removeTable], to: table)
         } catch where error.errno == .noSuchFileOrDirectory {
             return
         }
     }
 
-    private func send(
-        _ batch: inout NftablesBatch, operation: String, _ changes: [Change]
-    ) throws(KernelError) {
+    private func send(_ batch: inout NftablesBatch, _ changes: [Change]) throws(KernelError) {
+        let operation = "change table \(batch.table)"
         batch.finish()
         if batch.bytes.count > 1 << 21 { growBuffers(to: batch.bytes.count * 2) }
         let sent = mnl_socket_sendto(handle, batch.bytes.contents.baseAddress, batch.bytes.count)

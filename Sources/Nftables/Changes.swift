@@ -2,6 +2,8 @@
 public enum Change: Hashable, Sendable {
     /// Creates the table, or takes it over from a process of ours that is gone.
     case addTable
+    /// Removes the table and everything in it.
+    case removeTable
     case addSet(String, SetDefinition)
     case addChain(String, hook: Hook?, comment: String?)
     case removeElements([Element], set: String)
@@ -14,7 +16,7 @@ public enum Change: Hashable, Sendable {
     /// What the change is about, for errors: `element 10.96.0.10 . tcp . 80 of frontends4`.
     public var summary: String {
         switch self {
-        case .addTable: "table"
+        case .addTable, .removeTable: "table"
         case .addSet(let name, _), .removeSet(let name): "set \(name)"
         case .addChain(let name, _, _), .removeChain(let name): "chain \(name)"
         case .removeElements(let elements, let set), .addElements(let elements, let set):
@@ -83,9 +85,10 @@ struct ChangeList {
 extension Ruleset {
     /// The edits that turn this table, as it is in the kernel, into the other. Nothing when they are equal.
     ///
-    /// A base chain whose hook differs, and a set whose definition does, cannot be edited: those need
-    /// `isEditable(into:)` to be asked first, and the table to be made anew where it says no.
+    /// A base chain whose hook differs, and a set whose definition does, cannot be edited; then the table is made
+    /// anew, in the same transaction.
     public func changes(to other: Ruleset) -> [Change] {
+        guard isEditable(into: other) else { return [.removeTable] + other.creation }
         var list = ChangeList()
         for name in Set(sets.keys).union(other.sets.keys).sorted() {
             list.changeSet(name, from: sets[name], to: other.sets[name])
@@ -97,7 +100,7 @@ extension Ruleset {
     }
 
     /// Whether edits alone lead to the other table.
-    public func isEditable(into other: Ruleset) -> Bool {
+    private func isEditable(into other: Ruleset) -> Bool {
         other.sets.allSatisfy { sets[$0.key] == nil || sets[$0.key]!.definition == $0.value.definition }
             && other.chains.allSatisfy { chains[$0.key] == nil || chains[$0.key]!.hook == $0.value.hook }
     }
@@ -109,6 +112,7 @@ extension Ruleset {
     public mutating func apply(_ change: Change) {
         switch change {
         case .addTable: break
+        case .removeTable: (sets, chains) = ([:], [:])
         case .addSet(let name, let definition): sets[name] = NamedSet(definition)
         case .removeSet(let name): sets[name] = nil
         case .addChain(let name, let hook, let comment):

@@ -157,3 +157,15 @@ struct SeededGenerator: RandomNumberGenerator {
         return state &* 0x2545_f491_4f6c_dd1d
     }
 }
+
+@Suite struct RecreationTests {
+    @Test func `a table that cannot be edited is made anew in one go`() {
+        var other = frame
+        other.chains["entry"]!.hook!.priority = 5
+        let changes = frame.changes(to: other)
+        #expect(changes.first == .removeTable && changes.dropFirst().first == .addTable)
+        var table = frame
+        for change in changes { table.apply(change) }
+        #expect(table == other)
+    }
+}
