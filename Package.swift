@@ -68,6 +68,7 @@ let package = Package(
             name: "Lab",
             dependencies: [
                 "NetworkAddresses", "RouteNetlink", "KubernetesObjects", "KernelInterface", "ManifestFolder", "Yams",
+                .product(name: "SystemPackage", package: "swift-system"),
             ]),
 
         // MARK: - Binaries
@@ -113,6 +114,7 @@ let package = Package(
         .testTarget(name: "CNIProtocolTests", dependencies: ["CNIProtocol", "NetworkAddresses"]),
         .testTarget(
             name: "AddressAllocationTests", dependencies: ["AddressAllocation", "CNIProtocol", "NetworkAddresses"]),
+        .testTarget(name: "LabTests", dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "Lab"]),
     ]
 )
 
