@@ -14,9 +14,9 @@ public struct ServicePlan: Hashable, Sendable {
 /// whatever the order of slices and endpoints, so an unchanged restart writes nothing.
 public func rules(for service: Service, slices: [EndpointSlice], on node: NodeContext) -> ServicePlan {
     guard service.isProxied else { return ServicePlan() }
-    var compiler = ServiceCompiler(service: service, slices: slices, node: node)
-    compiler.compile()
-    return compiler.plan
+    var planning = ServicePlanning(service: service, slices: slices.sorted { $0.key < $1.key }, node: node)
+    planning.compile()
+    return planning.plan
 }
 
 /// The whole table of a cluster, computed at once: what the increments must add up to.
@@ -34,7 +34,7 @@ public func serviceTable(
     return (assembly.ruleset, notes)
 }
 
-private struct ServiceCompiler {
+private struct ServicePlanning {
     let service: Service
     let slices: [EndpointSlice]
     let node: NodeContext
@@ -130,7 +130,8 @@ private struct ServiceCompiler {
             for slicePort in slice.ports where slicePort.name == port.name && slicePort.protocol == port.protocol {
                 for endpoint in slice.endpoints {
                     let candidate = Candidate(endpoint: endpoint, port: slicePort.number)
-                    // An address that a pod gave up and another took stands in two slices for a while.
+                    // An address that a pod gave up and another took stands twice for a while. Else the first slice by
+                    // name has it.
                     if let other = found[candidate.target], !other.endpoint.isTerminating || endpoint.isTerminating {
                         continue
                     }

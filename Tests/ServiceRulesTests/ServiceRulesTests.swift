@@ -192,3 +192,64 @@ private func elements(_ plan: ServicePlan) -> [String: [String]] {
         #expect(serviceTable(services: [a, b], slices: slices, on: node).ruleset == serviceTable(services: [b, a], slices: slices, on: node).ruleset)
     }
 }
+
+@Suite struct ServiceCompilerTests {
+    /// Any sequence of events leaves the same table as a computation from the objects that are left.
+    @Test(arguments: 1...20) func `increments add up to the whole`(seed: Int) {
+        var random = SeededGenerator(seed: UInt64(seed))
+        var compiler = ServiceCompiler(node: node)
+        var assembly = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
+        var kernel = assembly.ruleset
+        var services: [String: Service] = [:]
+        var slices: [NamespacedName: EndpointSlice] = [:]
+        var current = node
+        for _ in 0..<200 {
+            let number = Int.random(in: 0..<6, using: &random)
+            switch Int.random(in: 0..<10, using: &random) {
+            case 0:
+                services["s\(number)"] = nil
+                compiler.apply(.removed(ObjectReference(.service, NamespacedName(namespace: "shop", name: "s\(number)"))))
+            case 1...3:
+                let port = Port(30000 + number % 4)!
+                let new = service(
+                    "s\(number)", ip: "10.96.0.\(number + 1)", type: .nodePort,
+                    ports: [ServicePort(name: "http", number: Port(80)!, nodePort: Bool.random(using: &random) ? port : nil)])
+                services["s\(number)"] = new
+                compiler.apply(.set(.service(new)))
+            case 4:
+                let key = NamespacedName(namespace: "shop", name: "x-\(number)")
+                slices[key] = nil
+                compiler.apply(.removed(ObjectReference(.endpointSlice, key)))
+            case 5:
+                current.addresses = [IPAddress("172.30.0.\(number + 1)")!]
+                compiler.setNode(current)
+            default:
+                var new = slice(
+                    of: "s\(Int.random(in: 0..<6, using: &random))",
+                    (0..<Int.random(in: 0..<4, using: &random)).map { endpoint("10.244.1.\($0 + number)", on: "n\($0 % 2 + 1)") })
+                new.metadata.name = "x-\(number)"
+                slices[new.key] = new
+                compiler.apply(.set(.endpointSlice(new)))
+            }
+            if Int.random(in: 0..<3, using: &random) == 0 {
+                for (key, contribution) in compiler.takeContributions() { assembly.set(contribution, for: key) }
+                for change in assembly.takeChanges() { kernel.apply(change) }
+                let whole = serviceTable(services: services.values, slices: slices.values, on: current).ruleset
+                #expect(assembly.ruleset.sets == whole.sets && assembly.ruleset.chains == whole.chains)
+                #expect(kernel == assembly.ruleset)
+            }
+        }
+    }
+}
+
+/// A generator whose numbers repeat with its seed (xorshift64*).
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+    init(seed: UInt64) { state = seed &* 0x9e37_79b9_7f4a_7c15 | 1 }
+    mutating func next() -> UInt64 {
+        state ^= state >> 12
+        state ^= state << 25
+        state ^= state >> 27
+        return state &* 0x2545_f491_4f6c_dd1d
+    }
+}
