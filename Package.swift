@@ -111,6 +111,9 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .testTarget(name: "KubernetesObjectsTests", dependencies: ["NetworkAddresses", "KubernetesObjects"]),
+        .testTarget(
+            name: "ManifestFolderTests",
+            dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "ManifestFolder"]),
         .testTarget(name: "CNIProtocolTests", dependencies: ["CNIProtocol", "NetworkAddresses"]),
         .testTarget(
             name: "AddressAllocationTests", dependencies: ["AddressAllocation", "CNIProtocol", "NetworkAddresses"]),
