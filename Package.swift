@@ -110,6 +110,11 @@ let package = Package(
                 "KernelInterface", "NetworkAddresses", "RouteNetlink", "Nftables",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
+        .testTarget(
+            name: "PacketPathTests",
+            dependencies: [
+                "PacketPath", "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "KernelInterface",
+            ]),
         .testTarget(name: "KubernetesObjectsTests", dependencies: ["NetworkAddresses", "KubernetesObjects"]),
         .testTarget(
             name: "ManifestFolderTests",

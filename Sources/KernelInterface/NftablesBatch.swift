@@ -91,7 +91,7 @@ struct NftablesBatch: ~Copyable {
             nftnl_chain_set_str(chain, NFTNL_CHAIN_TYPE.attribute, hook.kind.rawValue)
             nftnl_chain_set_u32(chain, NFTNL_CHAIN_HOOKNUM.attribute, hook.point.rawValue)
             nftnl_chain_set_s32(chain, NFTNL_CHAIN_PRIO.attribute, hook.priority)
-            nftnl_chain_set_u32(chain, NFTNL_CHAIN_POLICY.attribute, 1)
+            nftnl_chain_set_u32(chain, NFTNL_CHAIN_POLICY.attribute, hook.policy.rawValue)
         }
         if let comment {
             let data = UserData.comment(comment)

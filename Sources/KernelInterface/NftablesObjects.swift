@@ -29,7 +29,9 @@ func decodeChain(_ message: UnsafePointer<nlmsghdr>, of table: TableName) -> (St
         let kind = nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE.attribute).flatMap({ Hook.Kind(rawValue: String(cString: $0)) }),
         let point = Hook.Point(rawValue: nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM.attribute))
     {
-        hook = Hook(kind, point, priority: nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO.attribute))
+        hook = Hook(
+            kind, point, priority: nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO.attribute),
+            policy: Hook.Policy(rawValue: nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY.attribute)) ?? .accept)
     }
     var length: UInt32 = 0
     let comment = nftnl_chain_get_data(chain, NFTNL_CHAIN_USERDATA.attribute, &length).flatMap {

@@ -64,7 +64,7 @@ public struct Chain: Hashable, Sendable {
     }
 }
 
-/// A base chain's place in the kernel's packet path. The policy is always accept: a drop is a rule with a name.
+/// A base chain's place in the kernel's packet path.
 public struct Hook: Hashable, Sendable {
     public enum Kind: String, Hashable, Sendable {
         case filter
@@ -79,6 +79,8 @@ public struct Hook: Hashable, Sendable {
         case forward = 2
         case output = 3
         case postrouting = 4
+        /// Before prerouting, on one device; only seen in tables of others.
+        case ingress = 5
 
         public var description: String {
             switch self {
@@ -87,6 +89,7 @@ public struct Hook: Hashable, Sendable {
             case .forward: "forward"
             case .output: "output"
             case .postrouting: "postrouting"
+            case .ingress: "ingress"
             }
         }
     }
@@ -95,11 +98,19 @@ public struct Hook: Hashable, Sendable {
     public var point: Point
     /// Lower runs first: conntrack is at -200, DNAT at -100, filter at 0, SNAT at 100.
     public var priority: Int32
+    /// What happens at the chain's end. Ours accept, because a drop should be a rule with a name; others' may drop.
+    public var policy: Policy
 
-    public init(_ kind: Kind, _ point: Point, priority: Int32) {
+    public enum Policy: UInt32, Hashable, Sendable {
+        case drop = 0
+        case accept = 1
+    }
+
+    public init(_ kind: Kind, _ point: Point, priority: Int32, policy: Policy = .accept) {
         self.kind = kind
         self.point = point
         self.priority = priority
+        self.policy = policy
     }
 }
 

@@ -112,7 +112,8 @@ extension Chain {
         var lines = ["    chain \(name) {"]
         if let comment { lines.append("        comment \"\(comment)\"") }
         if let hook {
-            lines.append("        type \(hook.kind.rawValue) hook \(hook.point) priority \(hook.priority); policy accept;")
+            lines.append(
+                "        type \(hook.kind.rawValue) hook \(hook.point) priority \(hook.priority); policy \(hook.policy);")
         }
         return lines + rules.map { "        \($0.text)" } + ["    }"]
     }
