@@ -54,7 +54,12 @@ let package = Package(
                 "CLibMnl", "CLibNftnl", "CLibNl", "CLinux", "NetworkAddresses", "NetlinkWire", "RouteNetlink",
                 "Nftables", .product(name: "SystemPackage", package: "swift-system"),
             ]),
-        .target(name: "LeaseStore", dependencies: ["NetworkAddresses", "AddressAllocation", "KernelInterface"]),
+        .target(
+            name: "LeaseStore",
+            dependencies: [
+                "NetworkAddresses", "AddressAllocation", "KernelInterface",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ]),
         .target(
             name: "ManifestFolder",
             dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "Yams"]),
@@ -122,6 +127,9 @@ let package = Package(
         .testTarget(name: "CNIProtocolTests", dependencies: ["CNIProtocol", "NetworkAddresses"]),
         .testTarget(
             name: "AddressAllocationTests", dependencies: ["AddressAllocation", "CNIProtocol", "NetworkAddresses"]),
+        .testTarget(
+            name: "LeaseStoreTests",
+            dependencies: ["LeaseStore", "AddressAllocation", "KernelInterface", "NetworkAddresses"]),
         .testTarget(name: "LabTests", dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "Lab"]),
     ]
 )

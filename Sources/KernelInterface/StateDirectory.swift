@@ -50,7 +50,7 @@ public struct StateDirectory: ~Copyable, Sendable {
         try allEntries().filter { !$0.hasPrefix(Self.unfinishedPrefix) }
     }
 
-    private func allEntries() throws(KernelError) -> [String] {
+    func allEntries() throws(KernelError) -> [String] {
         let operation = "list directory \(path)"
         // A descriptor of its own, because the reading position belongs to the open file.
         let listed = try descriptor.open(".", O_RDONLY | O_DIRECTORY, for: operation)
@@ -72,6 +72,16 @@ public struct StateDirectory: ~Copyable, Sendable {
                 record = record.dropFirst(length)
             }
         }
+    }
+
+    /// When a name was last made or removed in the directory, as a time since 1970.
+    ///
+    /// Since Linux 6.13 it differs after every change once it was asked for; before, two changes within a timer tick
+    /// (1 to 10 ms) may look like one.
+    public func modificationTime() throws(KernelError) -> Duration {
+        var status = stat()
+        try systemCall("examine directory \(path)") { fstat(descriptor.rawValue, &status) }
+        return .seconds(status.st_mtim.tv_sec) + .nanoseconds(status.st_mtim.tv_nsec)
     }
 
     /// A file's content, nil where there is no such file, `EFBIG` where it is longer than `limit` bytes.

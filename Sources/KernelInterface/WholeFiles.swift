@@ -7,19 +7,32 @@ extension StateDirectory {
     /// Makes a file that must not exist yet; `EEXIST` where it does, and then nothing changes.
     ///
     /// The name appears with the whole content or not at all, also after a crash or a power cut.
-    public func create(_ name: String, _ contents: [UInt8], mode: UInt32 = 0o644) throws(KernelError) {
+    ///
+    /// - Parameter synchronized: Whether to wait until the content is on the disk. Without that wait, of milliseconds, a
+    ///   power cut can leave an empty file; nothing else can.
+    public func create(
+        _ name: String, _ contents: [UInt8], mode: UInt32 = 0o644, synchronized: Bool = true
+    ) throws(KernelError) {
         let operation = "create \(path)/\(name)"
         try FileName.check(name, for: operation)
-        try withFinishedFile(contents, mode: mode, for: operation) { source throws(KernelError) in
+        try withFinishedFile(
+            contents, mode: mode, synchronized: synchronized, for: operation
+        ) { source throws(KernelError) in
             try link(source, as: name, for: operation)
         }
     }
 
     /// Makes a file or replaces it; a reader sees the old content or the new, never a mixture.
-    public func replace(_ name: String, _ contents: [UInt8], mode: UInt32 = 0o644) throws(KernelError) {
+    ///
+    /// - Parameter synchronized: As for `create`.
+    public func replace(
+        _ name: String, _ contents: [UInt8], mode: UInt32 = 0o644, synchronized: Bool = true
+    ) throws(KernelError) {
         let operation = "replace \(path)/\(name)"
         try FileName.check(name, for: operation)
-        try withFinishedFile(contents, mode: mode, for: operation) { source throws(KernelError) in
+        try withFinishedFile(
+            contents, mode: mode, synchronized: synchronized, for: operation
+        ) { source throws(KernelError) in
             // link(2) cannot replace and rename(2) needs a name, so the finished file gets one for an instant.
             let temporary = try withFreeName { candidate throws(KernelError) in
                 try link(source, as: candidate, for: operation)
@@ -34,12 +47,18 @@ extension StateDirectory {
         }
     }
 
+    /// Removes half-made files that killed processes left; for whoever holds the lock that makers of files hold.
+    public func removeUnfinished() throws(KernelError) {
+        for name in try allEntries() where name.hasPrefix(Self.unfinishedPrefix) { try remove(name) }
+    }
+
     /// Beginning of the names of files that are not finished; `entries` leaves them out.
     static let unfinishedPrefix = ".unfinished-"
 
     /// Runs `body` with a path to a file that has its content, safely on disk, but not yet a name.
     private func withFinishedFile(
-        _ contents: [UInt8], mode: UInt32, for operation: String, _ body: (String) throws(KernelError) -> Void
+        _ contents: [UInt8], mode: UInt32, synchronized: Bool, for operation: String,
+        _ body: (String) throws(KernelError) -> Void
     ) throws(KernelError) {
         guard let unnamed = try openUnnamed(mode: mode, for: operation) else {
             var temporary = ""
@@ -48,9 +67,9 @@ extension StateDirectory {
                 return try descriptor.open(candidate, O_WRONLY | O_CREAT | O_EXCL, mode: mode, for: operation)
             }
             defer { unlinkat(descriptor.rawValue, temporary, 0) }
-            return try finish(named, contents, for: operation, body)
+            return try finish(named, contents, synchronized: synchronized, for: operation, body)
         }
-        try finish(unnamed, contents, for: operation, body)
+        try finish(unnamed, contents, synchronized: synchronized, for: operation, body)
     }
 
     /// A file without a name: nothing can be left behind, however the process ends.
@@ -65,12 +84,12 @@ extension StateDirectory {
     }
 
     private func finish(
-        _ file: borrowing Descriptor, _ contents: [UInt8], for operation: String,
+        _ file: borrowing Descriptor, _ contents: [UInt8], synchronized: Bool, for operation: String,
         _ body: (String) throws(KernelError) -> Void
     ) throws(KernelError) {
         let raw = file.rawValue
         try file.write(contents, for: operation)
-        try systemCall(operation) { fsync(raw) }
+        if synchronized { try systemCall(operation) { fsync(raw) } }
         try body("/proc/self/fd/\(raw)")
     }
 
