@@ -23,6 +23,11 @@ extension KernelError: CustomStringConvertible {
     }
 }
 
+extension Errno {
+    /// `ENODEV`, for which swift-system has only macOS's words ("operation not supported by device").
+    public static var noSuchDevice: Errno { Errno(rawValue: Glibc.ENODEV) }
+}
+
 /// Makes a system call, again where a signal interrupted it, and turns -1 into the error it means.
 @discardableResult
 func systemCall<Result: SignedInteger>(

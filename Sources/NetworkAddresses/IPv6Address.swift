@@ -1,9 +1,20 @@
 /// An IPv6 address, without a zone.
 public struct IPv6Address: Hashable, Comparable, Sendable {
-    /// The address as a number: `::1` is 1.
-    public var rawValue: UInt128
+    // Two halves and not one UInt128: Swift 6.3.1 keeps a returned struct that holds a UInt128 at a stack address that is
+    // a multiple of 8 and then loads it as if it were one of 16, which ends the process.
+    private var high: UInt64
+    private var low: UInt64
 
-    public init(rawValue: UInt128) { self.rawValue = rawValue }
+    /// The address as a number: `::1` is 1.
+    public var rawValue: UInt128 {
+        get { UInt128(high) << 64 | UInt128(low) }
+        set { self = IPv6Address(rawValue: newValue) }
+    }
+
+    public init(rawValue: UInt128) {
+        high = UInt64(truncatingIfNeeded: rawValue >> 64)
+        low = UInt64(truncatingIfNeeded: rawValue)
+    }
 
     /// The sixteen bytes in network order.
     public var bytes: [UInt8] {

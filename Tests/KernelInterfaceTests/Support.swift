@@ -43,3 +43,15 @@ extension NetworkNamespace {
         return captured.text
     }
 }
+
+/// Waits until `condition` holds, because some of the kernel's work goes on after its answer; ten seconds are too long.
+func eventually(location: SourceLocation = #_sourceLocation, _ condition: () throws -> Bool) throws {
+    let deadline = ContinuousClock.now + .seconds(10)
+    while try !condition() {
+        guard ContinuousClock.now < deadline else {
+            Issue.record("did not come true in time", sourceLocation: location)
+            return
+        }
+        usleep(1000)
+    }
+}

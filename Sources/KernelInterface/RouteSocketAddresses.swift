@@ -1,0 +1,72 @@
+import CLibNl
+import Glibc
+import NetlinkWire
+import NetworkAddresses
+public import RouteNetlink
+import SystemPackage
+
+extension RouteSocket {
+    /// The addresses of one link, or of all.
+    ///
+    /// Equivalent to `ip address`. The corresponding message is a dump of `RTM_GETADDR`.
+    public func addresses(of link: Int32? = nil) throws(KernelError) -> [InterfaceAddress] {
+        let request = AttributeWriter.message(type: UInt16(RTM_GETADDR), flags: 0) { message in
+            // struct ifaddrmsg: family, prefix length, flags, scope, link. The kernel filters by the link.
+            message.append(bytes: [0, 0, 0, 0])
+            message.append(link ?? 0)
+        }
+        let addresses = try socket.dump(request, for: "list addresses") { _, message in
+            InterfaceAddress(message: message)
+        }
+        // Kernels before 5.0 do not filter.
+        return addresses.filter { link == nil || $0.link == link }
+    }
+
+    /// Adds an address to a link. An IPv6 address is not first asked for on the link (`nodad`): it serves at once.
+    ///
+    /// - Parameter prefixRoute: Whether the kernel also adds the route to the address's network.
+    ///
+    /// Equivalent to `ip address add PREFIX dev LINK nodad`. The corresponding message is `RTM_NEWADDR`.
+    public func add(_ address: InterfaceAddress, prefixRoute: Bool = true) throws(KernelError) {
+        var flags: Int32 = address.prefix.family == .ipv6 ? IFA_F_NODAD : 0
+        if !prefixRoute { flags |= IFA_F_NOPREFIXROUTE }
+        let request = try Libnl.request(about: rtnl_addr_alloc(), for: "add address \(address.prefix)") {
+            address.describe(to: $0)
+            rtnl_addr_set_flags($0, UInt32(flags))
+            return rtnl_addr_build_add_request($0, NLM_F_EXCL, $1)
+        }
+        try socket.exchange(request, for: "add address \(address.prefix) to \(name(of: address.link))")
+    }
+
+    /// Removes an address; false where the link does not have it.
+    @discardableResult
+    public func remove(_ address: InterfaceAddress) throws(KernelError) -> Bool {
+        let request = try Libnl.request(about: rtnl_addr_alloc(), for: "remove address \(address.prefix)") {
+            address.describe(to: $0)
+            return rtnl_addr_build_delete_request($0, 0, $1)
+        }
+        return try removing(
+            request, absence: [.addressNotAvailable],
+            for: "remove address \(address.prefix) from \(name(of: address.link))")
+    }
+}
+
+extension InterfaceAddress {
+    fileprivate func describe(to object: OpaquePointer) {
+        rtnl_addr_set_ifindex(object, link)
+        Libnl.with(prefix) { rtnl_addr_set_local(object, $0) }
+    }
+
+    /// Nil for an address of another family.
+    init?(message: Span<UInt8>) {
+        let read = Libnl.read(message) { object -> InterfaceAddress? in
+            guard AddressFamily(netlink: rtnl_addr_get_family(object)) != nil,
+                let address = Libnl.ip(rtnl_addr_get_local(object)),
+                let prefix = IPPrefix(address, length: Int(rtnl_addr_get_prefixlen(object)))
+            else { return nil }
+            return InterfaceAddress(prefix, link: rtnl_addr_get_ifindex(object))
+        }
+        guard let read else { return nil }
+        self = read
+    }
+}
