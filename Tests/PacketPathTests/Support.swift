@@ -1,6 +1,13 @@
+import Glibc
 import NetworkAddresses
 import Nftables
 import PacketPath
+import Testing
+
+extension Trait where Self == ConditionTrait {
+    /// The kernel lets only root make network namespaces; elsewhere these tests are skipped and say so.
+    static var needsRoot: Self { .enabled(if: geteuid() == 0, "making network namespaces needs root") }
+}
 
 /// Literals for tests; text that is none is a mistake of the test.
 func ip(_ text: String) -> IPAddress { IPAddress(text)! }
