@@ -27,7 +27,7 @@ struct LabFolder: Sendable {
     /// The names of the labs that have a folder, sorted.
     static func names() throws(KernelError) -> [LabName] {
         do {
-            return try StateDirectory.open(root, create: false).entries().compactMap(LabName.init)
+            return try StateDirectory.open(root, create: false).entries().compactMap { LabName($0) }
                 .sorted { $0.description < $1.description }
         } catch where error.errno == .noSuchFileOrDirectory {
             return []

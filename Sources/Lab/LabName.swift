@@ -20,18 +20,25 @@ public struct LabName: Hashable, Sendable {
     private var prefix: String { "fairlead-\(description)-" }
 
     /// Whether a network namespace of that name belongs to this lab.
+    func owns(namespace: String) -> Bool { LabName(ofNamespace: namespace) == self }
+
+    /// The lab that gave a network namespace its name; nil for a namespace of anything else.
     ///
-    /// The rest after the lab's name is compared whole: a lab `a` must not take `fairlead-a-b-node-1` for its own, which
-    /// is a node of the lab `a-b`.
-    func owns(namespace: String) -> Bool {
-        guard namespace.hasPrefix(prefix) else { return false }
-        let rest = namespace.dropFirst(prefix.count)
-        if rest == "underlay" { return true }
-        if rest.hasPrefix("node-") {
-            let number = rest.dropFirst("node-".count)
-            return (1...3).contains(number.utf8.count) && number.utf8.allSatisfy { (0x30...0x39).contains($0) }
+    /// Read from the end, where what may follow a lab's name cannot be taken for a part of it: a lab `a` must not take
+    /// `fairlead-a-b-node-1` for its own, which is a node of the lab `a-b`.
+    init?(ofNamespace namespace: String) {
+        guard namespace.hasPrefix("fairlead-") else { return nil }
+        var parts = namespace.dropFirst("fairlead-".count).split(separator: "-", omittingEmptySubsequences: false)
+        let last = parts.popLast() ?? ""
+        if last != "underlay" {
+            let isNumber = (1...3).contains(last.utf8.count) && last.utf8.allSatisfy { (0x30...0x39).contains($0) }
+            switch parts.popLast() {
+            case "node" where isNumber: break
+            case "pod" where PodID(String(last)) != nil: break
+            default: return nil
+            }
         }
-        return rest.hasPrefix("pod-") && PodID(String(rest.dropFirst("pod-".count))) != nil
+        self.init(parts.joined(separator: "-"))
     }
 }
 
