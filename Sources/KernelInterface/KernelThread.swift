@@ -24,6 +24,9 @@ public final class KernelThread: SerialExecutor, @unchecked Sendable {
         pthread_detach(thread)
     }
 
+    /// What an actor returns as its `unownedExecutor`; the actor keeps the thread.
+    @safe public var executor: UnownedSerialExecutor { asUnownedSerialExecutor() }
+
     public func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         pthread_mutex_lock(mutex)

@@ -1,18 +1,29 @@
 /// What one object adds to a table: elements of standing sets, and chains and sets that others may share.
 public struct Contribution: Hashable, Sendable {
-    public var elements: [String: [Element]]
+    /// An element of one of the frame's sets.
+    public struct Member: Hashable, Sendable {
+        public var set: String
+        public var element: Element
+
+        public init(_ element: Element, in set: String) {
+            self.set = set
+            self.element = element
+        }
+    }
+
+    public var members: [Member]
     /// Chains named by their content, so that equal names mean equal chains.
     public var chains: [String: Chain]
     /// Sets named by their content.
     public var sets: [String: NamedSet]
 
-    public init(elements: [String: [Element]] = [:], chains: [String: Chain] = [:], sets: [String: NamedSet] = [:]) {
-        self.elements = elements
+    public init(members: [Member] = [], chains: [String: Chain] = [:], sets: [String: NamedSet] = [:]) {
+        self.members = members
         self.chains = chains
         self.sets = sets
     }
 
-    public var isEmpty: Bool { elements.isEmpty && chains.isEmpty && sets.isEmpty }
+    public var isEmpty: Bool { members.isEmpty && chains.isEmpty && sets.isEmpty }
 }
 
 /// A table put together from a frame and from what each object contributes, which knows what changed since it was
@@ -24,17 +35,26 @@ public struct Contribution: Hashable, Sendable {
 public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     /// The table as it should be.
     public private(set) var ruleset: Ruleset
-    private var contributions: [Owner: Contribution] = [:]
+    private var records: [Owner: Record] = [:]
     /// How many objects use each shared chain and set.
     private var users: [Part: Int] = [:]
-    /// Further claims on a key than the first; almost always empty.
-    private var claims: [Claim: [Owner: Element]] = [:]
-    private var owners: [Claim: Owner] = [:]
-    private var before = Before()
+    /// Who holds each key, by set. Not part of the element: two objects may hold equal elements.
+    private var holders: [String: [ElementKey: Owner]]
+    /// The claims on keys that more than one object wants; almost always empty.
+    private var rivals: [Claim: [Owner: Element]] = [:]
+    /// Nil until changes are taken for the first time: until then, everything has changed.
+    private var before: Before?
 
     private struct Claim: Hashable, Sendable {
         var set: String
         var key: ElementKey
+    }
+
+    /// What an object holds. Values stand in the table; only names are kept here.
+    private struct Record: Sendable {
+        var claims: [Claim]
+        var chains: [String]
+        var sets: [String]
     }
 
     private enum Part: Hashable, Sendable {
@@ -49,40 +69,38 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         var sets: [String: NamedSet?] = [:]
     }
 
-    public init(frame: Ruleset) { ruleset = frame }
-
-    public var count: Int { contributions.count }
-
-    public func contribution(of owner: Owner) -> Contribution? { contributions[owner] }
+    public init(frame: Ruleset) {
+        ruleset = frame
+        holders = frame.sets.mapValues { _ in [:] }
+    }
 
     /// The owners whose claim on a key lost to another's, with what they claimed.
-    public var contested: [(owner: Owner, set: String, element: Element, winner: Owner)] {
-        claims.flatMap { claim, elements in
-            let winner = owners[claim]!
+    public var contested: [(owner: Owner, member: Contribution.Member, winner: Owner)] {
+        rivals.flatMap { claim, elements in
+            let winner = holders[claim.set]![claim.key]!
             let winning = ruleset.sets[claim.set]?.elements[claim.key]
             return elements.filter { $0.key != winner && $0.value.value != winning?.value }
-                .map { (owner: $0.key, set: claim.set, element: $0.value, winner: winner) }
-        }.sorted { ($0.owner, $0.set, $0.element.key) < ($1.owner, $1.set, $1.element.key) }
+                .map { (owner: $0.key, member: Contribution.Member($0.value, in: claim.set), winner: winner) }
+        }.sorted { ($0.owner, $0.member.set, $0.member.element.key) < ($1.owner, $1.member.set, $1.member.element.key) }
     }
 
     /// Replaces what an object contributes; nil when it is gone.
     public mutating func set(_ contribution: Contribution?, for owner: Owner) {
-        let new = contribution.flatMap { $0.isEmpty ? nil : $0 }
-        let old = contributions[owner]
-        guard old != new else { return }
-        contributions[owner] = new
+        let new = contribution ?? Contribution()
+        let old = records[owner]
         // New shared parts first: a part that both versions use is never dropped in between.
-        for (name, chain) in new?.chains ?? [:] { retainChain(name, chain) }
-        for (name, set) in new?.sets ?? [:] { retainSet(name, set) }
-        for (set, elements) in old?.elements ?? [:] {
-            let kept = new?.elements[set].map { Set($0.map(\.key)) } ?? []
-            for element in elements where !kept.contains(element.key) { release(element.key, in: set, by: owner) }
+        for (name, chain) in new.chains { retainChain(name, chain) }
+        for (name, set) in new.sets { retainSet(name, set) }
+        let claims = new.members.map { Claim(set: $0.set, key: $0.element.key) }
+        if let old, !old.claims.isEmpty, old.claims != claims {
+            let kept = Set(claims)
+            for claim in old.claims where !kept.contains(claim) { release(claim, by: owner) }
         }
-        for (set, elements) in new?.elements ?? [:] {
-            for element in elements { claim(element, in: set, by: owner) }
-        }
-        for name in old?.chains.keys ?? [:].keys { releaseChain(name) }
-        for name in old?.sets.keys ?? [:].keys { releaseSet(name) }
+        for (member, claim) in zip(new.members, claims) { take(member.element, claim, by: owner) }
+        for name in old?.chains ?? [] { releaseChain(name) }
+        for name in old?.sets ?? [] { releaseSet(name) }
+        records[owner] =
+            new.isEmpty ? nil : Record(claims: claims, chains: Array(new.chains.keys), sets: Array(new.sets.keys))
     }
 
     /// Replaces a chain of the frame, such as the one that holds the current policy epoch.
@@ -91,8 +109,12 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         ruleset.chains[name] = chain
     }
 
-    /// The edits since the last call, in the kernel's order. The caller sees to it that they reach the kernel.
+    /// The edits since the last call, in the kernel's order; at first, all that it takes to make the table.
+    ///
+    /// The caller sees to it that they reach the kernel.
     public mutating func takeChanges() -> [Change] {
+        defer { before = Before() }
+        guard let before else { return ruleset.creation }
         var list = ChangeList()
         for (name, old) in before.sets.sorted(by: { $0.key < $1.key }) {
             list.changeSet(name, from: old, to: ruleset.sets[name])
@@ -106,61 +128,61 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         for (name, old) in before.chains.sorted(by: { $0.key < $1.key }) {
             list.changeChain(name, from: old, to: ruleset.chains[name])
         }
-        before = Before()
         return list.changes
     }
 
     // MARK: Elements
 
-    private mutating func claim(_ element: Element, in set: String, by owner: Owner) {
-        let claim = Claim(set: set, key: element.key)
-        guard let holder = owners[claim] else {
-            owners[claim] = owner
-            write(element, key: element.key, in: set)
+    private mutating func take(_ element: Element, _ claim: Claim, by owner: Owner) {
+        guard let holder = holders[claim.set]?[claim.key] else {
+            precondition(holders[claim.set] != nil, "the frame has no set \(claim.set)")
+            holders[claim.set]![claim.key] = owner
+            write(element, claim)
             return
         }
-        if var others = claims[claim] {
-            others[owner] = element
-            claims[claim] = others
+        if rivals[claim] != nil {
+            rivals[claim]![owner] = element
         } else if holder != owner {
-            claims[claim] = [holder: ruleset.sets[set]!.elements[element.key]!, owner: element]
+            rivals[claim] = [holder: ruleset.sets[claim.set]!.elements[claim.key]!, owner: element]
         } else {
-            write(element, key: element.key, in: set)
+            write(element, claim)
             return
         }
         settle(claim)
     }
 
-    private mutating func release(_ key: ElementKey, in set: String, by owner: Owner) {
-        let claim = Claim(set: set, key: key)
-        guard var others = claims[claim] else {
-            owners[claim] = nil
-            write(nil, key: key, in: set)
+    private mutating func release(_ claim: Claim, by owner: Owner) {
+        guard rivals[claim] != nil else {
+            holders[claim.set]![claim.key] = nil
+            write(nil, claim)
             return
         }
-        others[owner] = nil
-        claims[claim] = others
+        rivals[claim]![owner] = nil
         settle(claim)
-        if others.count == 1 { claims[claim] = nil }
+        if rivals[claim]!.count == 1 { rivals[claim] = nil }
     }
 
     private mutating func settle(_ claim: Claim) {
-        let (winner, element) = claims[claim]!.min { $0.key < $1.key }!
-        owners[claim] = winner
-        write(element, key: claim.key, in: claim.set)
+        let (winner, element) = rivals[claim]!.min { $0.key < $1.key }!
+        holders[claim.set]![claim.key] = winner
+        write(element, claim)
     }
 
-    private mutating func write(_ element: Element?, key: ElementKey, in set: String) {
-        let old = ruleset.sets[set]?.elements[key]
-        guard old != element else { return }
-        if before.elements[set]?[key] == nil { _ = before.elements[set, default: [:]].updateValue(old, forKey: key) }
-        ruleset.sets[set]?.elements[key] = element
+    private mutating func write(_ element: Element?, _ claim: Claim) {
+        if before != nil {
+            let old = ruleset.sets[claim.set]?.elements[claim.key]
+            guard old != element else { return }
+            if before!.elements[claim.set]?[claim.key] == nil {
+                _ = before!.elements[claim.set, default: [:]].updateValue(old, forKey: claim.key)
+            }
+        }
+        ruleset.sets[claim.set]?.elements[claim.key] = element
     }
 
     // MARK: Shared chains and sets
 
     private mutating func touchChain(_ name: String) {
-        if before.chains[name] == nil { before.chains.updateValue(ruleset.chains[name], forKey: name) }
+        if before?.chains[name] == nil { before?.chains.updateValue(ruleset.chains[name], forKey: name) }
     }
 
     private mutating func retainChain(_ name: String, _ chain: Chain) {
@@ -176,16 +198,20 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         ruleset.chains[name] = nil
     }
 
+    private mutating func touchSet(_ name: String) {
+        if before?.sets[name] == nil { before?.sets.updateValue(ruleset.sets[name], forKey: name) }
+    }
+
     private mutating func retainSet(_ name: String, _ set: NamedSet) {
         users[.set(name), default: 0] += 1
         guard ruleset.sets[name] == nil else { return }
-        if before.sets[name] == nil { before.sets.updateValue(nil, forKey: name) }
+        touchSet(name)
         ruleset.sets[name] = set
     }
 
     private mutating func releaseSet(_ name: String) {
         guard forget(.set(name)) else { return }
-        if before.sets[name] == nil { before.sets.updateValue(ruleset.sets[name], forKey: name) }
+        touchSet(name)
         ruleset.sets[name] = nil
     }
 

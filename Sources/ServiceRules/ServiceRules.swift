@@ -143,11 +143,12 @@ private struct ServicePlanning {
     }
 
     private mutating func append(_ element: Element, to set: String) {
-        plan.contribution.elements[set, default: []].append(element)
+        plan.contribution.members.append(Contribution.Member(element, in: set))
     }
 
     private mutating func appendOnce(_ element: Element, to set: String) {
-        if plan.contribution.elements[set]?.contains(element) != true { append(element, to: set) }
+        let member = Contribution.Member(element, in: set)
+        if !plan.contribution.members.contains(member) { plan.contribution.members.append(member) }
     }
 
     private mutating func note(_ field: String, _ message: String) {

@@ -19,8 +19,11 @@ private func contribution(_ seed: Int) -> Contribution? {
     guard seed % 5 != 0 else { return nil }
     let shared = seed % 3
     var contribution = Contribution()
-    contribution.elements["s"] = (0..<seed % 4).map { Element(key(seed * 10 + $0), comment: "of \(seed)") }
-    contribution.elements["m"] = [Element(key(shared), .verdict(.goto("c\(shared)")), comment: seed % 2 == 0 ? "even" : nil)]
+    contribution.members = (0..<seed % 4).map {
+        Contribution.Member(Element(key(seed * 10 + $0), comment: "of \(seed)"), in: "s")
+    }
+    let element = Element(key(shared), .verdict(.goto("c\(shared)")), comment: seed % 2 == 0 ? "even" : nil)
+    contribution.members.append(Contribution.Member(element, in: "m"))
     contribution.chains["c\(shared)"] = chain(shared)
     if seed % 7 < 3 { contribution.sets["x\(seed % 7)"] = NamedSet(.init(key: [.number, .number]), [Element(key(seed % 7))]) }
     return contribution
@@ -31,9 +34,7 @@ private func whole(_ objects: [Int: Contribution]) -> Ruleset {
     var ruleset = frame
     for (_, contribution) in objects.sorted(by: { $0.key > $1.key }) {
         // In falling order, so that the least owner writes last and wins.
-        for (set, elements) in contribution.elements {
-            for element in elements { ruleset.sets[set]!.elements[element.key] = element }
-        }
+        for member in contribution.members { ruleset.sets[member.set]!.elements[member.element.key] = member.element }
         ruleset.chains.merge(contribution.chains) { $1 }
         ruleset.sets.merge(contribution.sets) { $1 }
     }
@@ -45,7 +46,7 @@ private func whole(_ objects: [Int: Contribution]) -> Ruleset {
         var random = SeededGenerator(seed: UInt64(seed))
         var assembly = Assembly<Int>(frame: frame)
         var objects: [Int: Contribution] = [:]
-        var kernel = frame
+        var kernel = Ruleset(frame.table)
         for step in 1...300 {
             let owner = Int.random(in: 0..<12, using: &random)
             let new = contribution(Int.random(in: 0..<1000, using: &random))
@@ -64,8 +65,8 @@ private func whole(_ objects: [Int: Contribution]) -> Ruleset {
 
     @Test func `a key with two claims goes to the lesser owner, and the other is named`() {
         var assembly = Assembly<String>(frame: frame)
-        assembly.set(Contribution(elements: ["m": [Element(key(1), .verdict(.drop))]]), for: "b")
-        assembly.set(Contribution(elements: ["m": [Element(key(1), .verdict(.accept))]]), for: "a")
+        assembly.set(Contribution(members: [.init(Element(key(1), .verdict(.drop)), in: "m")]), for: "b")
+        assembly.set(Contribution(members: [.init(Element(key(1), .verdict(.accept)), in: "m")]), for: "a")
         #expect(assembly.ruleset.sets["m"]!.elements[key(1)]?.value == .verdict(.accept))
         #expect(assembly.contested.map(\.owner) == ["b"] && assembly.contested.map(\.winner) == ["a"])
         assembly.set(nil, for: "a")
@@ -74,6 +75,7 @@ private func whole(_ objects: [Int: Contribution]) -> Ruleset {
 
     @Test func `an unchanged contribution changes nothing`() {
         var assembly = Assembly<Int>(frame: frame)
+        #expect(assembly.takeChanges() == frame.creation)
         assembly.set(contribution(2), for: 1)
         #expect(!assembly.takeChanges().isEmpty)
         assembly.set(contribution(2), for: 1)

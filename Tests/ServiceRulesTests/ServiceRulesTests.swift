@@ -38,10 +38,9 @@ private func endpoint(_ address: String, on node: String = "n2", ready: Bool = t
 /// What a plan puts into each set, as nft would write it.
 private func elements(_ plan: ServicePlan) -> [String: [String]] {
     let frame = ServiceTable.frame(on: node)
-    return Dictionary(
-        uniqueKeysWithValues: plan.contribution.elements.map { set, elements in
-            (set, elements.map { frame.sets[set]!.definition.text(of: $0) })
-        })
+    return Dictionary(grouping: plan.contribution.members, by: \.set).mapValues { members in
+        members.map { frame.sets[$0.set]!.definition.text(of: $0.element) }
+    }
 }
 
 @Suite struct ServiceRulesTests {
@@ -199,7 +198,7 @@ private func elements(_ plan: ServicePlan) -> [String: [String]] {
         var random = SeededGenerator(seed: UInt64(seed))
         var compiler = ServiceCompiler(node: node)
         var assembly = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
-        var kernel = assembly.ruleset
+        var kernel = Ruleset(ServiceTable.name)
         var services: [String: Service] = [:]
         var slices: [NamespacedName: EndpointSlice] = [:]
         var current = node
