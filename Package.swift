@@ -130,6 +130,8 @@ let package = Package(
         .testTarget(
             name: "LeaseStoreTests",
             dependencies: ["LeaseStore", "AddressAllocation", "KernelInterface", "NetworkAddresses"]),
+        .testTarget(
+            name: "PodAttachmentTests", dependencies: ["PodAttachment", "CNIProtocol", "RouteNetlink", "NetworkAddresses"]),
         .testTarget(name: "LabTests", dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "Lab"]),
     ]
 )

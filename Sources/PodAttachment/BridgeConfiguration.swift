@@ -1,0 +1,81 @@
+public import CNIProtocol
+public import NetworkAddresses
+
+/// The keys of the `bridge` plugin.
+public struct BridgeConfiguration: Sendable {
+    public var bridge: InterfaceName
+    public var isGateway: Bool
+    public var isDefaultGateway: Bool
+    public var forceAddress: Bool
+    public var mtu: Int?
+    public var hairpin: Bool
+    public var promiscuous: Bool
+    public var portIsolation: Bool
+    /// The pod's end stays down and without addresses, for somebody else to finish.
+    public var leavesPodInterfaceDown: Bool
+    /// Nil where the network is a plain layer 2 one.
+    public var addressPlugin: String?
+    public var mac: MACAddress?
+    public var nameService: NameService
+    public var stateFolder: StateFolder
+
+    public init(_ configuration: NetworkConfiguration, arguments: CNIArguments) throws(CNIError) {
+        let reader = configuration.reader
+        bridge = try Self.bridgeName(reader)
+        isDefaultGateway = try reader.isTrue("isDefaultGateway")
+        let isGateway = try reader.isTrue("isGateway")
+        self.isGateway = isGateway || isDefaultGateway
+        forceAddress = try reader.isTrue("forceAddress")
+        mtu = try configuredMTU(reader)
+        hairpin = try reader.isTrue("hairpinMode")
+        promiscuous = try reader.isTrue("promiscMode")
+        portIsolation = try reader.isTrue("portIsolation")
+        leavesPodInterfaceDown = try reader.isTrue("disableContainerInterface")
+        addressPlugin = try configuration.addressPlugin()
+        mac = try configuration.requestedMAC(arguments)
+        nameService = try configuration.nameService()
+        stateFolder = try StateFolder(configuration)
+        guard !(hairpin && promiscuous) else {
+            throw CNIError(
+                .invalidConfiguration, "cannot set hairpin mode and promiscuous mode at the same time",
+                details: "hairpinMode and promiscMode are both true")
+        }
+        guard !(leavesPodInterfaceDown && addressPlugin != nil) else {
+            throw CNIError(
+                .invalidConfiguration, "cannot use IPAM when DisableContainerInterface flag is set",
+                details: "disableContainerInterface is true and ipam.type is set")
+        }
+        try Self.refuseUnsupported(reader)
+    }
+
+    /// The bridge's name; CHECK and DEL need nothing else of the configuration.
+    public static func bridgeName(_ reader: ConfigurationReader) throws(CNIError) -> InterfaceName {
+        guard let name = try reader.text("bridge", as: "interface name", InterfaceName.self) ?? InterfaceName("cni0")
+        else {
+            throw reader.fault("bridge", "missing")
+        }
+        return name
+    }
+
+    private static func refuseUnsupported(_ reader: ConfigurationReader) throws(CNIError) {
+        if try reader.isTrue("ipMasq") {
+            throw CNIError(
+                .unsupportedField,
+                "ipMasq: true is not supported; set it to false and masquerade the pods' addresses on the node")
+        }
+        for key in ["macspoofchk", "enabledad"] where try reader.isTrue(key) {
+            throw CNIError(.unsupportedField, "\(key): true is not supported; remove the key")
+        }
+        if let vlan = try reader.integer("vlan"), vlan != 0 {
+            throw CNIError(.unsupportedField, "vlan: \(vlan) is not supported; use a bridge for each VLAN")
+        }
+        if try !reader.objects("vlanTrunk").isEmpty {
+            throw CNIError(.unsupportedField, "vlanTrunk: a list of VLANs is not supported; use a bridge for each VLAN")
+        }
+    }
+}
+
+extension ConfigurationReader {
+    /// Whether the key is there and true.
+    func isTrue(_ key: String) throws(CNIError) -> Bool { try bool(key) ?? false }
+}

@@ -1,0 +1,174 @@
+public import CNIProtocol
+public import NetworkAddresses
+public import RouteNetlink
+
+/// A pod on a bridge that it shares with the node's other pods, as the reference `bridge` plugin makes it.
+public struct BridgedAttachment: Sendable {
+    public var attachment: AttachmentID
+    public var configuration: BridgeConfiguration
+    /// The bridge as it is before anything is done; nil where there is none.
+    public var bridge: ObservedBridge?
+    /// The Ethernet address for a bridge still to be made.
+    public var newBridgeMAC: MACAddress
+    public var addresses: [AttachmentResult.Address]
+    public var routes: [AttachmentResult.Route]
+    public var nameService: NameService
+    public var underlay: Underlay?
+
+    /// What the plan needs to know of a bridge that is there already.
+    public struct ObservedBridge: Hashable, Sendable {
+        public var link: Link
+        public var addresses: [IPPrefix]
+
+        public init(link: Link, addresses: [IPPrefix]) {
+            self.link = link
+            self.addresses = addresses
+        }
+    }
+
+    /// Takes over the IPAM plugin's result, which is empty for a layer 2 network, and fills in the gateways.
+    public init(
+        _ attachment: AttachmentID, leased: AttachmentResult, configuration: BridgeConfiguration,
+        bridge: ObservedBridge?, newBridgeMAC: MACAddress, underlay: Underlay?
+    ) throws(CNIError) {
+        self.attachment = attachment
+        self.configuration = configuration
+        self.bridge = bridge
+        self.newBridgeMAC = newBridgeMAC
+        self.underlay = underlay
+        nameService = configuration.nameService.isEmpty ? leased.nameService : configuration.nameService
+        addresses = leased.addresses
+        routes = try leased.checkedRoutes()
+        if configuration.addressPlugin != nil, addresses.isEmpty {
+            throw CNIError(.internal, "IPAM plugin returned missing IP config")
+        }
+        for index in addresses.indices {
+            addresses[index].interface = 2
+            if configuration.isGateway, addresses[index].gateway == nil {
+                addresses[index].gateway = addresses[index].prefix.first.advanced(by: 1)
+            }
+        }
+        if configuration.isDefaultGateway { addDefaultRoutes() }
+        if let bridge, bridge.link.kind != .bridge {
+            throw CNIError(
+                .internal,
+                "failed to create bridge \"\(configuration.bridge)\": \"\(configuration.bridge)\" already exists but "
+                    + "is not a bridge")
+        }
+    }
+
+    /// Adds each family's default route by the family's first gateway, unless the IPAM plugin has one.
+    private mutating func addDefaultRoutes() {
+        for address in addresses {
+            let isDefault = { (route: AttachmentResult.Route) in
+                route.destination.family == address.prefix.family && route.destination.length == 0
+            }
+            guard !routes.contains(where: { isDefault($0) && $0.gateway != nil }), let gateway = address.gateway,
+                let destination = IPPrefix(gateway.family == .ipv4 ? "0.0.0.0/0" : "::/0")
+            else { continue }
+            routes.append(AttachmentResult.Route(to: destination, via: gateway))
+        }
+    }
+
+    private var hostInterface: InterfaceName { attachment.bridgedHostInterface }
+    private var podMAC: MACAddress { configuration.mac ?? attachment.podMAC }
+    private var mtu: Int { configuration.mtu ?? Underlay.podMTU(underlay, overlay: .direct) }
+    private var families: [AddressFamily] {
+        AddressFamily.allCases.filter { family in addresses.contains { $0.prefix.family == family } }
+    }
+
+    /// Everything to do, in order.
+    public func steps() throws(CNIError) -> [Step] {
+        let steps = bridgeSteps + vethSteps
+        return steps + podSteps + (try gatewaySteps()) + routeSteps
+    }
+
+    private var bridgeSteps: [Step] {
+        let name = configuration.bridge
+        var steps: [Step] = []
+        if let bridge {
+            if !bridge.link.isUp { steps.append(.setUp(.host(name))) }
+        } else {
+            steps.append(.makeBridge(name, mac: newBridgeMAC, mtu: mtu))
+        }
+        // A router on the bridge is no router of the node.
+        steps.append(.set(.of(name, .ipv6, "accept_ra", "0"), .host))
+        if configuration.promiscuous { steps.append(.setPromiscuous(.host(name))) }
+        return steps
+    }
+
+    private var vethSteps: [Step] {
+        // The pod's end comes up last: going up with an address is what makes the kernel announce it.
+        let pod = VethEnd(name: attachment.interface, mac: podMAC, mtu: mtu, isUp: false)
+        let host = VethEnd(name: hostInterface, mac: attachment.hostMAC, mtu: mtu, isUp: true)
+        var steps: [Step] = [.makeVeth(host: host, pod: pod, bridge: configuration.bridge)]
+        if configuration.hairpin || configuration.portIsolation {
+            steps.append(
+                .setPort(hostInterface, hairpin: configuration.hairpin, isolated: configuration.portIsolation))
+        }
+        steps.append(.set(.of(hostInterface, .ipv6, "accept_ra", "0"), .host))
+        return steps
+    }
+
+    private var podSteps: [Step] {
+        let interface = attachment.interface
+        guard !configuration.leavesPodInterfaceDown else { return [] }
+        var steps: [Step] = []
+        if families.contains(.ipv6) { steps += Setting.podIPv6(interface).map { .set($0, .pod) } }
+        if families.contains(.ipv4) { steps.append(.set(.of(interface, .ipv4, "arp_notify", "1"), .pod)) }
+        steps += addresses.map { .addAddress($0.prefix, .pod(interface)) }
+        steps.append(.setUp(.pod(interface)))
+        return steps
+    }
+
+    /// The gateways' addresses on the bridge.
+    private func gatewaySteps() throws(CNIError) -> [Step] {
+        guard configuration.isGateway else { return [] }
+        let place = Place.host(configuration.bridge)
+        var steps: [Step] = []
+        var present = bridge?.addresses ?? []
+        for address in addresses {
+            guard let gateway = address.gateway, let prefix = IPPrefix(gateway, length: address.prefix.length),
+                !present.contains(prefix)
+            else { continue }
+            // Several IPv6 networks may live on one bridge as long as they do not overlap; of IPv4 there is one.
+            let rivals = present.filter { $0.family == prefix.family && ($0.family == .ipv4 || $0.overlaps(prefix)) }
+            guard rivals.isEmpty || configuration.forceAddress else {
+                throw CNIError(
+                    .internal,
+                    "failed to set bridge addr: \"\(configuration.bridge)\" already has an IP address different from "
+                        + "\(prefix)",
+                    details: "it has \(rivals.map(\.description).joined(separator: " ")); forceAddress replaces it")
+            }
+            steps += rivals.map { .removeAddress($0, place) }
+            steps += [.addAddress(prefix, place), .pinMAC(place)]
+            present = present.filter { !rivals.contains($0) } + [prefix]
+        }
+        return steps + families.map { .set(.forwarding($0), .host) }
+    }
+
+    private var routeSteps: [Step] {
+        let interface = attachment.interface
+        var steps: [Step] = []
+        for route in routes {
+            let family = route.destination.family
+            let gateway = route.gateway ?? addresses.first { $0.prefix.family == family && $0.gateway != nil }?.gateway
+            let planned = PlannedRoute(to: route.destination, via: gateway, origin: .administrator, mtu: route.mtu)
+            steps.append(.addRoute(planned, .pod(interface)))
+        }
+        return steps + addresses.map { .forgetNeighbor($0.prefix.address, .host(configuration.bridge)) }
+    }
+
+    /// What the runtime is told: the bridge, the host's end and the pod's, in the order that chained plugins rely on.
+    ///
+    /// - Parameter bridgeMAC: as it is at the end; a bridge whose address was never pinned may have taken another.
+    public func result(sandbox: String, bridgeMAC: MACAddress?) -> AttachmentResult {
+        AttachmentResult(
+            interfaces: [
+                .init(name: configuration.bridge.description, mac: bridgeMAC?.description ?? ""),
+                .init(name: hostInterface.description, mac: attachment.hostMAC.description),
+                .init(name: attachment.interface.description, mac: podMAC.description, sandbox: sandbox),
+            ],
+            addresses: addresses, routes: routes, nameService: nameService)
+    }
+}
