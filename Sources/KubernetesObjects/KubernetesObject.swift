@@ -75,6 +75,22 @@ extension KubernetesObject {
         }
         return decoded
     }
+
+    /// The objects' trees in a tree: the items of a list, each with the kind and version the list gives it.
+    ///
+    /// For those who write objects back, which must keep what is not read of them.
+    public static func trees(in tree: FieldValue) -> [FieldValue] {
+        guard let kind = tree["kind"]?.string, kind.hasSuffix("List"), let items = tree["items"]?.array else {
+            return [tree]
+        }
+        guard kind != "List" else { return items }
+        return items.map { item in
+            var item = item
+            if item["kind"] == nil { item["kind"] = .string(String(kind.dropLast("List".count))) }
+            if item["apiVersion"] == nil { item["apiVersion"] = tree["apiVersion"] }
+            return item
+        }
+    }
 }
 
 extension Decoded {

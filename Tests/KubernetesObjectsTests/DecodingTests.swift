@@ -34,6 +34,14 @@ struct DecodingTests {
         #expect(decoded.notes.isEmpty)
     }
 
+    @Test func `the trees of a list are those of its objects`() {
+        #expect(KubernetesObject.trees(in: Self.pod) == [Self.pod])
+        #expect(KubernetesObject.trees(in: ["kind": "List", "items": [Self.pod, "x"]]) == [Self.pod, "x"])
+        #expect(
+            KubernetesObject.trees(in: ["apiVersion": "v1", "kind": "PodList", "items": [["metadata": ["name": "a"]]]])
+                == [["metadata": ["name": "a"], "kind": "Pod", "apiVersion": "v1"]])
+    }
+
     @Test(arguments: [
         ([:], ": kind: is missing"),
         (.null, ": is empty"),
