@@ -241,6 +241,31 @@ private func elements(_ plan: ServicePlan) -> [String: [String]] {
     }
 }
 
+@Suite struct DatagramFlowTests {
+    @Test func `only touched UDP frontends are named, with the endpoints they have now`() {
+        let dns = service(
+            "dns", ports: [ServicePort(protocol: .udp, number: Port(53)!), ServicePort(name: "tcp", number: Port(53)!)])
+        func plan(_ addresses: String...) -> Contribution {
+            let ports = [EndpointPort(protocol: .udp, number: Port(5353)!), EndpointPort(name: "tcp", number: Port(5353)!)]
+            return rules(for: dns, slices: [slice(of: "dns", addresses.map { endpoint($0) }, ports: ports)], on: node).contribution
+        }
+        var assembly = Assembly<String>(frame: ServiceTable.frame(on: node))
+        _ = assembly.takeChanges()
+        let frontend = SocketAddress(IPAddress("10.96.0.10")!, Port(53)!)
+        func touched(_ contribution: Contribution?) -> [SocketAddress: Set<SocketAddress>] {
+            assembly.set(contribution, for: "dns")
+            return datagramFrontends(touchedBy: assembly.takeChanges(), in: assembly.ruleset)
+        }
+        func target(_ address: String) -> SocketAddress { SocketAddress(IPAddress(address)!, Port(5353)!) }
+        #expect(touched(plan("10.244.2.3")) == [:], "nobody can have been sent to a new endpoint")
+        #expect(touched(plan("10.244.2.4")) == [frontend: [target("10.244.2.4")]])
+        #expect(touched(plan("10.244.2.4", "10.244.2.5")) == [frontend: [target("10.244.2.4"), target("10.244.2.5")]])
+        #expect(touched(plan()) == [frontend: []])
+        _ = touched(plan("10.244.2.4"))
+        #expect(touched(nil) == [frontend: []])
+    }
+}
+
 /// A generator whose numbers repeat with its seed (xorshift64*).
 struct SeededGenerator: RandomNumberGenerator {
     private var state: UInt64
