@@ -70,3 +70,14 @@ struct Workers: Sendable {
         group.wait()
     }
 }
+
+/// What several threads have come up with.
+final class Collected<Value: Sendable>: Sendable {
+    private let storage: Mutex<[Value]>
+
+    init(_ values: [Value]) { storage = Mutex(values) }
+
+    var values: [Value] { storage.withLock { $0 } }
+
+    func append(_ value: Value) { storage.withLock { $0.append(value) } }
+}

@@ -6,7 +6,6 @@ import KubernetesObjects
 /// The agents of a lab's nodes: one process in each node's namespace.
 struct NodeAgents: Sendable {
     let folder: LabFolder
-    let binaries: LabBinaries
 
     private static let recordFile = "agent.json"
     private static let logFile = "agent.log"
@@ -22,32 +21,31 @@ struct NodeAgents: Sendable {
     }
 
     /// The agent of a node, where it runs.
-    func process(of node: LabRecord.Node) throws -> ProcessIdentity? {
-        guard let process = try folder.process(Self.recordFile, in: "nodes/\(node.name)") else { return nil }
+    func process(of node: String) throws -> ProcessIdentity? {
+        guard let process = try folder.process(Self.recordFile, in: "nodes/\(node)") else { return nil }
         return process.isRunning ? process : nil
     }
 
-    /// Starts a node's agent unless it runs; true where it was started.
-    func start(on node: LabRecord.Node) throws -> Bool {
+    /// Starts a node's agent unless it runs.
+    func start(on node: LabRecord.Node, executable: String) throws {
         let directory = try StateDirectory.open(folder.nodePath(node.name), create: true)
-        guard try process(of: node) == nil else { return false }
+        guard try process(of: node.name) == nil else { return }
         _ = try directory.subdirectory("state", create: true)
         guard let namespace = try NetworkNamespace.open(named: node.namespace) else {
             throw LabError("\(node.name) has lost its namespace \(node.namespace)", advice: folder.renewal)
         }
-        let log = "\(directory.path)/\(Self.logFile)"
+        let log = logPath(of: node.name)
         let child = try namespace.withEntered { () throws(KernelError) in
             try ChildProcess.spawn(
-                executable: binaries.agent,
+                executable: executable,
                 arguments: [
                     "--manifests", folder.manifestsPath, "--node-name", node.name, "--state-dir",
                     folder.statePath(ofNode: node.name),
                 ], standardOutput: .file(log), standardError: .file(log), newSession: true)
         }
         // Killed before this line, the agent is still found by the namespace it lives in.
-        guard let identity = child.identity else { return true }
+        guard let identity = child.identity else { return }
         try directory.replace(Self.recordFile, ProcessRecord(identity).recordBytes)
-        return true
     }
 
     /// What a node's agent reported last; nil where it has not, or not yet.
@@ -76,7 +74,7 @@ struct NodeAgents: Sendable {
             }
             try interruption.check()
             for node in nodes where reports[node.name] == nil {
-                guard try process(of: node) == nil else { continue }
+                guard try process(of: node.name) == nil else { continue }
                 throw LabError("the agent of \(node.name) has ended\(lastWords(of: node.name))", advice: folder.repair)
             }
             guard ContinuousClock.now < deadline else {
@@ -90,9 +88,11 @@ struct NodeAgents: Sendable {
         }
     }
 
+    func logPath(of node: String) -> String { "\(folder.nodePath(node))/\(Self.logFile)" }
+
     /// The end of an agent's log, as the end of a message.
     func lastWords(of node: String) -> String {
-        let path = "\(folder.nodePath(node))/\(Self.logFile)"
+        let path = logPath(of: node)
         guard let log = try? folder.open("nodes/\(node)"),
             let bytes = try? log.read(Self.logFile, limit: 1 << 26), !bytes.isEmpty
         else { return "; its log \(path) is empty" }

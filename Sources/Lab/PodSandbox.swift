@@ -114,7 +114,8 @@ struct PodSandbox: Sendable {
 
     // MARK: - The stand-in
 
-    private var serverRecordFile: String { "\(record.id).server.json" }
+    private static func serverRecordFile(of record: PodRecord) -> String { "\(record.id).server.json" }
+    private var serverRecordFile: String { Self.serverRecordFile(of: record) }
 
     /// Starts the stand-in and waits until it listens; a pod without ports has nothing to stand in for.
     private func startServer() throws {
@@ -145,8 +146,11 @@ struct PodSandbox: Sendable {
 
     private func server() throws -> ProcessIdentity? { try folder.process(serverRecordFile, in: "pods") }
 
-    /// Whether the stand-in runs, or there is none to run.
-    func isServed() throws -> Bool { try record.listeners.isEmpty || server()?.isRunning ?? false }
+    /// Whether a pod's stand-in runs, or there is none to run.
+    static func isServed(_ record: PodRecord, in folder: LabFolder) throws -> Bool {
+        if record.listeners.isEmpty { return true }
+        return try folder.process(serverRecordFile(of: record), in: "pods")?.isRunning ?? false
+    }
 
     /// Ends the stand-in and starts it again with the ports of the record, in the namespace that is there.
     func restartServer() throws -> PodRecord {
