@@ -98,6 +98,7 @@ let package = Package(
                 "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "PacketPath", "KernelInterface",
                 "ManifestFolder", "Lab",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ]),
 
         // MARK: - Tests

@@ -141,7 +141,7 @@ extension LabSession {
     /// Makes what is to be made, and returns the sandboxes there are then, by pod.
     private func make(_ plan: PodPlan, in record: LabRecord) -> [NamespacedName: PodRecord] {
         let made = Collected<PodRecord>(plan.staying)
-        let (folder, binaries, report) = (folder, binaries, report)
+        let (folder, binaries, report, interruption) = (folder, binaries, report, interruption)
         workers.run("Stand-ins restarted", plan.reserved) { pod in
             do {
                 made.append(try PodSandbox(folder: folder, binaries: binaries, record: pod).restartServer())
@@ -150,12 +150,14 @@ extension LabSession {
             }
         }
         let hostAddresses = Dictionary(uniqueKeysWithValues: record.nodes.map { ($0.name, $0.addresses) })
-        workers.run("Pods", plan.incoming) { pod in
+        workers.run("Pods attached", plan.incoming) { pod in
             var pod = pod
             if pod.isHostNetwork { pod.addresses = hostAddresses[pod.node] ?? [] }
             do {
                 made.append(try PodSandbox(folder: folder, binaries: binaries, record: pod).make())
             } catch {
+                // Ctrl-C reaches the plugin as well, which then fails and is no news.
+                if interruption.isRequested { return }
                 report(.note(Note(object: ObjectReference(.pod, pod.key), message: "cannot be run: \(error)")))
             }
         }

@@ -5,8 +5,10 @@ import SystemPackage
 extension LabSession {
     /// Removes a lab and whatever a killed command may have left of it; false where there was nothing.
     public static func down(
-        _ name: LabName, binaries: LabBinaries, report: @escaping @Sendable (LabEvent) -> Void
+        _ name: LabName, report: @escaping @Sendable (LabEvent) -> Void
     ) throws -> Bool {
+        // Nothing is started, so no program is needed.
+        let binaries = LabBinaries(fairlead: "", agent: "", plugin: "")
         guard let session = try take(name, binaries, create: true, Interruption(), report) else { return false }
         let existed = try session.clear()
         try session.lock.release(removing: session.folder)

@@ -13,7 +13,9 @@ public final class LabSession: Sendable {
     let report: @Sendable (LabEvent) -> Void
     let lock: LabLock
 
-    var name: LabName { folder.name }
+    public var name: LabName { folder.name }
+    /// What follows a command's name to mean this lab: nothing for the default one, ` --name NAME` for others.
+    public var flag: String { folder.flag }
     var agents: NodeAgents { NodeAgents(folder: folder) }
     var store: ObjectStore { ObjectStore(folder: folder) }
     var interruption: Interruption { workers.interruption }

@@ -48,6 +48,9 @@ public struct LabState: Sendable {
         return LabError("there is no lab \(name)", advice: "Make one with 'fairlead lab up\(flag)'.\(list)")
     }
 
+    /// What follows a command's name to mean this lab: nothing for the default one, ` --name NAME` for others.
+    public var flag: String { LabFolder(name: name).flag }
+
     public func node(named name: String) -> LabNode? { nodes.first { $0.name == name } }
 
     public func pod(_ key: NamespacedName) -> LabPod? { pods.first { $0.key == key } }
