@@ -110,10 +110,11 @@ let package = Package(
             name: "OverlayRoutesTests",
             dependencies: ["OverlayRoutes", "KubernetesObjects", "RouteNetlink", "NetworkAddresses"]),
         .testTarget(name: "NftablesTests", dependencies: ["Nftables", "NetworkAddresses"]),
+        .testTarget(name: "NetlinkWireTests", dependencies: ["NetlinkWire", "NetworkAddresses"]),
         .testTarget(
             name: "KernelInterfaceTests",
             dependencies: [
-                "KernelInterface", "NetworkAddresses", "RouteNetlink", "Nftables",
+                "KernelInterface", "NetlinkWire", "NetworkAddresses", "RouteNetlink", "Nftables",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .testTarget(

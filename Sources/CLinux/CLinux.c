@@ -7,10 +7,13 @@
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <spawn.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -30,6 +33,16 @@ const int fairlead_O_TMPFILE = O_TMPFILE;
 long fairlead_getdents64(int fd, void *buffer, unsigned long size) { return getdents64(fd, buffer, size); }
 int fairlead_memfd_create(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 int fairlead_pipe(int *ends) { return pipe2(ends, O_CLOEXEC); }
+
+int fairlead_socket(int family, int is_datagram, int protocol) {
+    return socket(family, (is_datagram ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+}
+int fairlead_accept(int fd, void *address, unsigned *length) {
+    return accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+int fairlead_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+void fairlead_eventfd_write(int fd) { eventfd_write(fd, 1); }
+int fairlead_signalfd(const void *signals) { return signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK); }
 
 const int fairlead_POSIX_SPAWN_SETSID = POSIX_SPAWN_SETSID;
 int fairlead_spawn_close_from(void *actions, int first) {

@@ -50,7 +50,7 @@ extension ChildProcess {
                 try error.drain(limit: outputLimit, operation)
             }
             // Both streams may end before the program does.
-            if !hasEnded, let deadline, !waitForEnd(of: end, until: deadline) {
+            if !hasEnded, let deadline, !KernelInterface.wait(end.rawValue, for: Int16(POLLIN), until: deadline) {
                 throw KernelError(operation: operation, errno: .timedOut)
             }
         } catch {
@@ -59,14 +59,6 @@ extension ChildProcess {
             throw error
         }
         return Captured(status: try child.wait(), standardOutput: output.bytes, standardError: error.bytes)
-    }
-
-    private static func waitForEnd(of process: borrowing Descriptor, until deadline: ContinuousClock.Instant) -> Bool {
-        while true {
-            var request = pollfd(fd: process.rawValue, events: Int16(POLLIN), revents: 0)
-            if poll(&request, 1, (deadline - .now).pollMilliseconds) > 0 { return true }
-            if ContinuousClock.now >= deadline { return false }
-        }
     }
 
     /// A pipe from a child, and what has come through it.

@@ -8,6 +8,9 @@ import SystemPackage
 ///
 /// It belongs to the namespace in which it was opened, whichever thread uses it. Requests from several threads queue.
 struct NetlinkSocket: ~Copyable, Sendable {
+    /// To wait for what the kernel tells unasked; a constant, and so outside of the mutex.
+    let fileDescriptor: Int32
+    // Not private, and neither is its type: Swift 6.3.1 makes a broken module of a private noncopyable type in a mutex.
     let state: Mutex<State>
 
     // Sendable: the handle is a file descriptor and constants; whoever holds the mutex is the only one to use it.
@@ -26,6 +29,7 @@ struct NetlinkSocket: ~Copyable, Sendable {
     }
 
     private init(owning socket: OpaquePointer) {
+        fileDescriptor = mnl_socket_get_fd(socket)
         // A number nobody can foresee: an answer left over from another socket's life is not taken for ours.
         state = Mutex(State(socket: socket, sequence: .random(in: .min ... .max)))
     }

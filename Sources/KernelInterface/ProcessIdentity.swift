@@ -44,12 +44,7 @@ public struct ProcessIdentity: Hashable, Sendable {
     /// Waits until the process has ended, whoever its parent is; false where it still runs after the timeout.
     public func waitForEnd(timeout: Duration) -> Bool {
         guard let handle = handle() else { return true }
-        let deadline = ContinuousClock.now + timeout
-        while true {
-            var request = pollfd(fd: handle.rawValue, events: Int16(POLLIN), revents: 0)
-            if poll(&request, 1, (deadline - .now).pollMilliseconds) > 0 { return true }
-            if ContinuousClock.now >= deadline { return false }
-        }
+        return waitUntilReadable(handle.rawValue, timeout: timeout)
     }
 
     /// A descriptor that means this process for ever, nil where it is gone already.

@@ -28,6 +28,18 @@ int fairlead_memfd_create(const char *name);
 // Both ends closed on exec.
 int fairlead_pipe(int *ends);
 
+// MARK: - Sockets and events
+
+// Closed on exec and never making its user wait. Several modules include <sys/socket.h>, and which of them Swift takes
+// for the owner of SOCK_STREAM changes with what is imported where.
+int fairlead_socket(int family, int is_datagram, int protocol);
+// The same of a connection that waits at a socket; accept4 is declared only under _GNU_SOURCE.
+int fairlead_accept(int fd, void *address, unsigned *length);
+// <sys/eventfd.h> and <sys/signalfd.h> are not part of the Glibc module. `signals` is a sigset_t.
+int fairlead_eventfd(void);
+void fairlead_eventfd_write(int fd);
+int fairlead_signalfd(const void *signals);
+
 // MARK: - Processes
 
 // Declared by Glibc only under _GNU_SOURCE.
