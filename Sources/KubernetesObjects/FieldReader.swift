@@ -132,7 +132,9 @@ public struct FieldReader {
     }
 
     /// The value that `table` has for the field's text; `fallback` where the field is absent.
-    public func choice<Value>(_ table: KeyValuePairs<String, Value>, default fallback: Value) throws(FieldError) -> Value {
+    public func choice<Value>(
+        _ table: KeyValuePairs<String, Value>, default fallback: Value
+    ) throws(FieldError) -> Value {
         guard let text = try readIfPresent(as: String.self) else { return fallback }
         guard let match = table.first(where: { $0.key == text }) else {
             let known = table.map(\.key).joined(separator: ", ")

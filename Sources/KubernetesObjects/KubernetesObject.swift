@@ -55,7 +55,8 @@ public struct Decoded: Hashable, Sendable {
 extension KubernetesObject {
     /// Reads the object, or the objects of a list, out of a tree.
     ///
-    /// `source` names the file or stream in notes. Nothing is thrown: what cannot be used is noted, and the rest goes on.
+    /// `source` names the file or stream in notes. Nothing is thrown: what cannot be used is noted, and the rest goes
+    /// on.
     public static func decode(_ tree: FieldValue, source: String) -> Decoded {
         var decoded = Decoded()
         guard let kind = tree["kind"]?.string, kind.hasSuffix("List") else {

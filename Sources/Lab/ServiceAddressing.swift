@@ -83,7 +83,8 @@ public struct ServiceAddressing: Sendable {
             if !service.hasNodePorts {
                 note(service, field, "\(number) is of no use: the type is neither NodePort nor LoadBalancer")
             } else if !Self.nodePorts.contains(number.rawValue) {
-                note(service, field, "\(number) is not within \(Self.nodePorts.lowerBound) to \(Self.nodePorts.upperBound); it is not used")
+                let range = "\(Self.nodePorts.lowerBound) to \(Self.nodePorts.upperBound)"
+                note(service, field, "\(number) is not within \(range); it is not used")
             } else if let owner = ports[port] {
                 note(service, field, "\(number)/\(port.protocol) belongs to Service \(owner); it is not used")
             } else {
@@ -145,7 +146,9 @@ public struct ServiceAddressing: Sendable {
         if service.takesClusterIPs {
             let families = families(of: service)
             if service.familyPolicy == .requireDualStack, families.count < 2 {
-                note(service, "spec.ipFamilyPolicy", "RequireDualStack, but there are service networks of one family only")
+                note(
+                    service, "spec.ipFamilyPolicy",
+                    "RequireDualStack, but there are service networks of one family only")
             }
             for family in families where service.clusterIP(of: family) == nil { assignClusterIP(family, &service) }
             service.families = families

@@ -45,7 +45,7 @@ public struct WorkloadExpansion: Sendable {
         pods.sort { $0.key < $1.key }
     }
 
-        /// The drafts whose names are free.
+    /// The drafts whose names are free.
     private mutating func claim(_ drafts: [Draft]) -> [Draft] {
         var claimed: [Draft] = []
         for draft in drafts {

@@ -43,6 +43,9 @@ public struct ManifestSet: Sendable {
         return notes.sorted { ($0.source, $0.description) < ($1.source, $1.description) }
     }
 
+    /// The files there are, readable or not.
+    public var fileNames: some Collection<String> { files.keys }
+
     /// The objects in force.
     public var objects: some Collection<KubernetesObject> { published.values }
 

@@ -11,7 +11,8 @@ struct DecodingTests {
             [
                 "apiVersion": "v1", "kind": "List",
                 "items": [
-                    Self.pod, .null, "pod", ["kind": "Pod"], ["apiVersion": "v1", "kind": "Secret", "metadata": ["name": "s"]],
+                    Self.pod, .null, "pod", ["kind": "Pod"],
+                    ["apiVersion": "v1", "kind": "Secret", "metadata": ["name": "s"]],
                     ["apiVersion": "v1", "kind": "List", "items": []],
                     ["apiVersion": "v1", "kind": "Namespace", "metadata": ["name": "shop"]],
                 ],
@@ -42,20 +43,24 @@ struct DecodingTests {
                 == [["metadata": ["name": "a"], "kind": "Pod", "apiVersion": "v1"]])
     }
 
-    @Test(arguments: [
-        ([:], ": kind: is missing"),
-        (.null, ": is empty"),
-        ("Pod", ": is a string (\"Pod\"), not a map"),
-        ([Self.pod], ": is a list, not a map"),
-        (["kind": 3], ": kind: is a number (3), not a string"),
-        (["kind": "Pod", "metadata": ["name": "a"]], ": Pod default/a: apiVersion: is missing"),
-        (
-            ["apiVersion": "extensions/v1beta1", "kind": "NetworkPolicy", "metadata": ["name": "a"]],
-            ": NetworkPolicy default/a: apiVersion: \"extensions/v1beta1\" is not networking.k8s.io/v1"
-        ),
-        (["kind": "List", "items": "none"], ": items: is a string (\"none\"), not a list"),
-        (["apiVersion": "v1", "kind": "Pod\u{7}", "metadata": ["name": "a"]], ": kind: kind \"Pod\\u{07}\" is not used"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            ([:], ": kind: is missing"),
+            (.null, ": is empty"),
+            ("Pod", ": is a string (\"Pod\"), not a map"),
+            ([Self.pod], ": is a list, not a map"),
+            (["kind": 3], ": kind: is a number (3), not a string"),
+            (["kind": "Pod", "metadata": ["name": "a"]], ": Pod default/a: apiVersion: is missing"),
+            (
+                ["apiVersion": "extensions/v1beta1", "kind": "NetworkPolicy", "metadata": ["name": "a"]],
+                ": NetworkPolicy default/a: apiVersion: \"extensions/v1beta1\" is not networking.k8s.io/v1"
+            ),
+            (["kind": "List", "items": "none"], ": items: is a string (\"none\"), not a list"),
+            (
+                ["apiVersion": "v1", "kind": "Pod\u{7}", "metadata": ["name": "a"]],
+                ": kind: kind \"Pod\\u{07}\" is not used"
+            ),
+        ] as [(FieldValue, String)])
     func `what is no object of ours costs one note`(tree: FieldValue, note: String) {
         let decoded = KubernetesObject.decode(tree, source: "f.yaml")
         #expect(decoded.objects.isEmpty)

@@ -2,13 +2,18 @@ import KubernetesObjects
 import Testing
 
 struct JSONReadingTests {
-    @Test(arguments: [
-        (" {} ", [:]), ("[]", []), ("[ 1 , -2,0, -0, 1.5e3, 1E-2, 9223372036854775807]", [1, -2, 0, 0, 1500.0, 0.01, .integer(.max)]),
-        ("9223372036854775808", .double(9_223_372_036_854_775_808)),
-        (#"{"a":{"b":[true,false,null]},"a":1}"#, .object(FieldObject([.init(key: "a", value: ["b": [true, false, .null]]), .init(key: "a", value: 1)]))),
-        (#""a\"\\\/\b\f\n\r\tA\u00e9\ud83d\ude00é""#, "a\"\\/\u{8}\u{c}\n\r\tAé😀é"),
-        ("\u{feff}\n\t\r \"x\"", "x"),
-    ] as [(String, FieldValue)])
+    @Test(
+        arguments: [
+            (" {} ", [:]), ("[]", []),
+            ("[ 1 , -2,0, -0, 1.5e3, 1E-2, 9223372036854775807]", [1, -2, 0, 0, 1500.0, 0.01, .integer(.max)]),
+            ("9223372036854775808", .double(9_223_372_036_854_775_808)),
+            (
+                #"{"a":{"b":[true,false,null]},"a":1}"#,
+                .object(FieldObject([.init(key: "a", value: ["b": [true, false, .null]]), .init(key: "a", value: 1)]))
+            ),
+            (#""a\"\\\/\b\f\n\r\tA\u00e9\ud83d\ude00é""#, "a\"\\/\u{8}\u{c}\n\r\tAé😀é"),
+            ("\u{feff}\n\t\r \"x\"", "x"),
+        ] as [(String, FieldValue)])
     func `JSON is read`(text: String, value: FieldValue) throws {
         #expect(try FieldValue(json: Array(text.utf8)) == value)
     }
@@ -18,8 +23,10 @@ struct JSONReadingTests {
         ("[1,]", 1, "holds something else where a value should be"), ("[1\n2]", 2, "lacks ',' or ']'"),
         ("{\"a\" 1}", 1, "lacks ':' after a key"), ("{a: 1}", 1, "lacks a key in quotation marks"),
         ("{\"a\":1,}", 1, "lacks a key in quotation marks"), ("tru", 1, "holds something else where a value should be"),
-        ("01", 1, "holds a malformed number"), ("-", 1, "holds a malformed number"), ("1.", 1, "holds a malformed number"),
-        ("-012", 1, "holds a malformed number"), ("1e", 1, "holds a malformed number"), ("1e999", 1, "holds a number out of range"),
+        ("01", 1, "holds a malformed number"), ("-", 1, "holds a malformed number"),
+        ("1.", 1, "holds a malformed number"),
+        ("-012", 1, "holds a malformed number"), ("1e", 1, "holds a malformed number"),
+        ("1e999", 1, "holds a number out of range"),
         ("\"a", 1, "ends within a string"), ("\"a\\", 1, "holds an unknown escape in a string"),
         ("\"\\x\"", 1, "holds an unknown escape in a string"), ("\"\\u12g4\"", 1, "holds a malformed \\u escape"),
         ("\"\\ud800\"", 1, "holds half a surrogate pair"), ("\"\\ud800\\u0041\"", 1, "holds half a surrogate pair"),
@@ -45,7 +52,8 @@ struct JSONReadingTests {
 
     @Test func `what is printed reads back, and no part of it does harm`() throws {
         let tree: FieldValue = [
-            "kind": "Pod", "metadata": ["name": "a", "labels": ["q\"": "\u{1}\n😀"]], "list": [1, -2.5, true, .null, [:], []],
+            "kind": "Pod", "metadata": ["name": "a", "labels": ["q\"": "\u{1}\n😀"]],
+            "list": [1, -2.5, true, .null, [:], []],
         ]
         let bytes = Array(tree.description.utf8)
         #expect(try FieldValue(json: bytes) == tree)

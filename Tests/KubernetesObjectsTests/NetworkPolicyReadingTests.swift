@@ -16,16 +16,17 @@ struct NetworkPolicyReadingTests {
         return (policy, decoded.notes.map { "\($0.field): \($0.message)" })
     }
 
-    @Test(arguments: [
-        ([:], [.ingress]),
-        (["policyTypes": []], [.ingress]),
-        (["ingress": []], [.ingress]),
-        (["egress": []], [.ingress]),
-        (["egress": [[:]]], [.ingress, .egress]),
-        (["policyTypes": ["Egress"], "ingress": [[:]]], [.egress]),
-        (["policyTypes": ["Ingress"], "egress": [[:]]], [.ingress]),
-        (["policyTypes": ["Ingress", "Egress"]], [.ingress, .egress]),
-    ] as [(FieldValue, Set<NetworkPolicy.Direction>)])
+    @Test(
+        arguments: [
+            ([:], [.ingress]),
+            (["policyTypes": []], [.ingress]),
+            (["ingress": []], [.ingress]),
+            (["egress": []], [.ingress]),
+            (["egress": [[:]]], [.ingress, .egress]),
+            (["policyTypes": ["Egress"], "ingress": [[:]]], [.egress]),
+            (["policyTypes": ["Ingress"], "egress": [[:]]], [.ingress]),
+            (["policyTypes": ["Ingress", "Egress"]], [.ingress, .egress]),
+        ] as [(FieldValue, Set<NetworkPolicy.Direction>)])
     func `directions default as the API server has it`(spec: FieldValue, directions: Set<NetworkPolicy.Direction>) {
         let (policy, notes) = decode(spec)
         #expect(policy?.directions == directions)
@@ -190,48 +191,59 @@ struct NetworkPolicyReadingTests {
         #expect(policy?.directions == [.ingress])
     }
 
-    @Test(arguments: [
-        (["policyTypes": ["Ingres"]], "spec.policyTypes[0]: \"Ingres\" is none of Ingress, Egress; pods are isolated both ways"),
-        (["policyTypes": "Ingress"], "spec.policyTypes: is a string (\"Ingress\"), not a list; pods are isolated both ways"),
-        (["policyTypes": [.null]], "spec.policyTypes[0]: is missing; pods are isolated both ways"),
-        (
-            ["podSelector": [:], "egres": [[:]]],
-            "spec.egres: is no field of a NetworkPolicy; pods are isolated both ways"
-        ),
-        (["egress": "none"], "spec.egress: is a string (\"none\"), not a list; nothing is allowed"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (
+                ["policyTypes": ["Ingres"]],
+                "spec.policyTypes[0]: \"Ingres\" is none of Ingress, Egress; pods are isolated both ways"
+            ),
+            (
+                ["policyTypes": "Ingress"],
+                "spec.policyTypes: is a string (\"Ingress\"), not a list; pods are isolated both ways"
+            ),
+            (["policyTypes": [.null]], "spec.policyTypes[0]: is missing; pods are isolated both ways"),
+            (
+                ["podSelector": [:], "egres": [[:]]],
+                "spec.egres: is no field of a NetworkPolicy; pods are isolated both ways"
+            ),
+            (["egress": "none"], "spec.egress: is a string (\"none\"), not a list; nothing is allowed"),
+        ] as [(FieldValue, String)])
     func `a mistake in the directions isolates both ways`(spec: FieldValue, note: String) {
         let (policy, notes) = decode(spec)
         #expect(notes == [note])
         #expect(policy?.directions == [.ingress, .egress])
     }
 
-    @Test(arguments: [
-        (["podSelector": "app=web"], "spec.podSelector: is a string (\"app=web\"), not a map"),
-        (["podSelctor": ["matchLabels": ["app": "web"]]], "spec.podSelctor: is no field of a NetworkPolicy, and podSelector is missing"),
-        (
-            ["podSelector": ["matchExpressions": [["key": "a", "operator": "in", "values": ["b"]]]]],
-            "spec.podSelector.matchExpressions[0].operator: \"in\" is none of In, NotIn, Exists, DoesNotExist"
-        ),
-        (
-            ["podSelector": ["matchExpressions": [["key": "a", "operator": "In"]]]],
-            "spec.podSelector.matchExpressions[0].values: is empty, but In needs values"
-        ),
-        (
-            ["podSelector": ["matchExpressions": [["key": "a", "operator": "Exists", "values": ["b"]]]]],
-            "spec.podSelector.matchExpressions[0].values: holds values, but Exists takes none"
-        ),
-        (
-            ["podSelector": ["matchExpressions": [["operator": "Exists"]]]],
-            "spec.podSelector.matchExpressions[0].key: is missing"
-        ),
-        (
-            ["podSelector": ["matchLabels": ["version": 2]]],
-            "spec.podSelector.matchLabels.version: is a number (2), not a string"
-        ),
-        ("deny", "spec: is a string (\"deny\"), not a map"),
-        (.null, "spec: is missing"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (["podSelector": "app=web"], "spec.podSelector: is a string (\"app=web\"), not a map"),
+            (
+                ["podSelctor": ["matchLabels": ["app": "web"]]],
+                "spec.podSelctor: is no field of a NetworkPolicy, and podSelector is missing"
+            ),
+            (
+                ["podSelector": ["matchExpressions": [["key": "a", "operator": "in", "values": ["b"]]]]],
+                "spec.podSelector.matchExpressions[0].operator: \"in\" is none of In, NotIn, Exists, DoesNotExist"
+            ),
+            (
+                ["podSelector": ["matchExpressions": [["key": "a", "operator": "In"]]]],
+                "spec.podSelector.matchExpressions[0].values: is empty, but In needs values"
+            ),
+            (
+                ["podSelector": ["matchExpressions": [["key": "a", "operator": "Exists", "values": ["b"]]]]],
+                "spec.podSelector.matchExpressions[0].values: holds values, but Exists takes none"
+            ),
+            (
+                ["podSelector": ["matchExpressions": [["operator": "Exists"]]]],
+                "spec.podSelector.matchExpressions[0].key: is missing"
+            ),
+            (
+                ["podSelector": ["matchLabels": ["version": 2]]],
+                "spec.podSelector.matchLabels.version: is a number (2), not a string"
+            ),
+            ("deny", "spec: is a string (\"deny\"), not a map"),
+            (.null, "spec: is missing"),
+        ] as [(FieldValue, String)])
     func `a policy whose selector cannot be read is refused, and never selects all`(spec: FieldValue, note: String) {
         let (policy, notes) = decode(spec)
         #expect(policy == nil)

@@ -27,7 +27,9 @@ struct ObjectReadingTests {
                                 ["name": "setup", "ports": [["name": "once", "containerPort": 1]]],
                                 [
                                     "name": "sidecar", "restartPolicy": "Always",
-                                    "ports": [["name": "http", "containerPort": 15001], ["name": "m", "containerPort": 9]],
+                                    "ports": [
+                                        ["name": "http", "containerPort": 15001], ["name": "m", "containerPort": 9],
+                                    ],
                                 ],
                             ],
                         ]
@@ -37,7 +39,9 @@ struct ObjectReadingTests {
                         [
                             "phase": "Running", "podIP": "10.244.0.5",
                             "podIPs": [["ip": "10.244.0.5"], ["ip": "fd00:10:244::5"]],
-                            "conditions": [["type": "Initialized", "status": "True"], ["type": "Ready", "status": "False"]],
+                            "conditions": [
+                                ["type": "Initialized", "status": "True"], ["type": "Ready", "status": "False"],
+                            ],
                         ]
                     ),
                 ]))
@@ -77,9 +81,11 @@ struct ObjectReadingTests {
         #expect(!pod.isReady)
     }
 
-    @Test(arguments: [
-        ("Running", .null, true), ("Running", "True", true), ("Running", "Unknown", false), ("Pending", .null, false),
-    ] as [(FieldValue, FieldValue, Bool)])
+    @Test(
+        arguments: [
+            ("Running", .null, true), ("Running", "True", true), ("Running", "Unknown", false),
+            ("Pending", .null, false),
+        ] as [(FieldValue, FieldValue, Bool)])
     func `a running pod is ready unless a condition says otherwise`(
         phase: FieldValue, condition: FieldValue, ready: Bool
     ) {
@@ -92,19 +98,35 @@ struct ObjectReadingTests {
         #expect(pod.isReady == ready)
     }
 
-    @Test(arguments: [
-        (["status": ["podIPs": [["ip": "10.244.0.5.6"], ["ip": "fd00::5"]]]], "status.podIPs[0].ip: \"10.244.0.5.6\" is no IP address"),
-        (["status": ["podIPs": ["fd00::5", ["ip": "fd00::5"]]]], "status.podIPs[0]: is a string (\"fd00::5\"), not a map"),
-        (
-            ["status": ["podIP": "fd00::5"], "spec": ["containers": [["name": "a", "ports": [["containerPort": 0]]]]]],
-            "spec.containers[0].ports[0].containerPort: 0 is no port (1 to 65535)"
-        ),
-        (
-            ["status": ["podIP": "fd00::5"], "spec": ["containers": [["name": "a", "ports": [["name": "HTTP", "containerPort": 1]]]]]],
-            "spec.containers[0].ports[0].name: \"HTTP\" is no port name (15 lower-case letters, digits and '-')"
-        ),
-        (["status": ["podIP": "fd00::5"], "spec": ["containers": ["nginx"]]], "spec.containers[0]: is a string (\"nginx\"), not a map"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (
+                ["status": ["podIPs": [["ip": "10.244.0.5.6"], ["ip": "fd00::5"]]]],
+                "status.podIPs[0].ip: \"10.244.0.5.6\" is no IP address"
+            ),
+            (
+                ["status": ["podIPs": ["fd00::5", ["ip": "fd00::5"]]]],
+                "status.podIPs[0]: is a string (\"fd00::5\"), not a map"
+            ),
+            (
+                [
+                    "status": ["podIP": "fd00::5"],
+                    "spec": ["containers": [["name": "a", "ports": [["containerPort": 0]]]]],
+                ],
+                "spec.containers[0].ports[0].containerPort: 0 is no port (1 to 65535)"
+            ),
+            (
+                [
+                    "status": ["podIP": "fd00::5"],
+                    "spec": ["containers": [["name": "a", "ports": [["name": "HTTP", "containerPort": 1]]]]],
+                ],
+                "spec.containers[0].ports[0].name: \"HTTP\" is no port name (15 lower-case letters, digits and '-')"
+            ),
+            (
+                ["status": ["podIP": "fd00::5"], "spec": ["containers": ["nginx"]]],
+                "spec.containers[0]: is a string (\"nginx\"), not a map"
+            ),
+        ] as [(FieldValue, String)])
     func `a bad part of a pod is named, and the rest is used`(fields: FieldValue, note: String) {
         guard case .object(let map) = fields else { return }
         let (object, notes) = decode(.object(.pod, map.entries.map { ($0.key, $0.value) }))
@@ -117,19 +139,35 @@ struct ObjectReadingTests {
         #expect(pod.spec.containers.allSatisfy { $0.ports.isEmpty })
     }
 
-    @Test(arguments: [
-        (["spec": ["hostNetwork": "true"]], "spec.hostNetwork: is a string (\"true\"), not true or false"),
-        (["spec": ["containers": ["name": "a"]]], "spec.containers: is a map, not a list"),
-        (["status": ["phase": "running"]], "status.phase: \"running\" is none of Pending, Running, Succeeded, Failed, Unknown"),
-        (["status": ["podIP": "none"]], "status.podIP: \"none\" is no IP address"),
-        (["metadata": ["name": "x", "labels": ["version": 1]]], "metadata.labels.version: is a number (1), not a string"),
-        (["metadata": ["name": "x", "creationTimestamp": "yesterday"]], "metadata.creationTimestamp: \"yesterday\" is no time (2026-01-31T12:00:00Z)"),
-        (["metadata": ["name": "X"]], "metadata.name: \"X\" is no name (lower-case letters, digits, '-' and '.')"),
-        (["metadata": ["name": "a/../b"]], "metadata.name: \"a/../b\" is no name (lower-case letters, digits, '-' and '.')"),
-        (["metadata": ["name": "x", "namespace": "a\u{1b}[2J"]], "metadata.namespace: \"a\\u{1B}[2J\" is no name (lower-case letters, digits, '-' and '.')"),
-        (["metadata": ["generateName": "x-"]], "metadata.name: is missing"),
-        (["metadata": "x"], "metadata: is a string (\"x\"), not a map"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (["spec": ["hostNetwork": "true"]], "spec.hostNetwork: is a string (\"true\"), not true or false"),
+            (["spec": ["containers": ["name": "a"]]], "spec.containers: is a map, not a list"),
+            (
+                ["status": ["phase": "running"]],
+                "status.phase: \"running\" is none of Pending, Running, Succeeded, Failed, Unknown"
+            ),
+            (["status": ["podIP": "none"]], "status.podIP: \"none\" is no IP address"),
+            (
+                ["metadata": ["name": "x", "labels": ["version": 1]]],
+                "metadata.labels.version: is a number (1), not a string"
+            ),
+            (
+                ["metadata": ["name": "x", "creationTimestamp": "yesterday"]],
+                "metadata.creationTimestamp: \"yesterday\" is no time (2026-01-31T12:00:00Z)"
+            ),
+            (["metadata": ["name": "X"]], "metadata.name: \"X\" is no name (lower-case letters, digits, '-' and '.')"),
+            (
+                ["metadata": ["name": "a/../b"]],
+                "metadata.name: \"a/../b\" is no name (lower-case letters, digits, '-' and '.')"
+            ),
+            (
+                ["metadata": ["name": "x", "namespace": "a\u{1b}[2J"]],
+                "metadata.namespace: \"a\\u{1B}[2J\" is no name (lower-case letters, digits, '-' and '.')"
+            ),
+            (["metadata": ["generateName": "x-"]], "metadata.name: is missing"),
+            (["metadata": "x"], "metadata: is a string (\"x\"), not a map"),
+        ] as [(FieldValue, String)])
     func `a field that changes the whole pod refuses it`(fields: FieldValue, note: String) {
         guard case .object(let map) = fields else { return }
         let (object, notes) = decode(.object(.pod, map.entries.map { ($0.key, $0.value) }))
@@ -184,22 +222,26 @@ struct ObjectReadingTests {
         #expect(!slice.isHeadless)
     }
 
-    @Test(arguments: [
-        (["endpoints": [["addresses": ["1.2.3"]]]], "endpoints[0].addresses[0]: \"1.2.3\" is no IP address"),
-        (["endpoints": [["addresses": []]]], "endpoints[0].addresses: is empty"),
-        (["endpoints": [[:]]], "endpoints[0].addresses: is empty"),
-        (["endpoints": [["addresses": ["fd00::1"]]]], "endpoints[0]: fd00::1 is no IPv4 address, as addressType says"),
-        (
-            ["endpoints": [["addresses": ["127.0.0.1"]]]],
-            "endpoints[0].addresses[0]: 127.0.0.1 is a loopback address, which nothing can be served at"
-        ),
-        (
-            ["endpoints": [["addresses": ["10.0.0.1"], "conditions": ["ready": "yes"]]]],
-            "endpoints[0].conditions.ready: is a string (\"yes\"), not true or false"
-        ),
-        (["ports": [["name": "all"]]], "ports[0].port: is missing"),
-        (["ports": [["port": 0]]], "ports[0].port: 0 is no port (1 to 65535)"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (["endpoints": [["addresses": ["1.2.3"]]]], "endpoints[0].addresses[0]: \"1.2.3\" is no IP address"),
+            (["endpoints": [["addresses": []]]], "endpoints[0].addresses: is empty"),
+            (["endpoints": [[:]]], "endpoints[0].addresses: is empty"),
+            (
+                ["endpoints": [["addresses": ["fd00::1"]]]],
+                "endpoints[0]: fd00::1 is no IPv4 address, as addressType says"
+            ),
+            (
+                ["endpoints": [["addresses": ["127.0.0.1"]]]],
+                "endpoints[0].addresses[0]: 127.0.0.1 is a loopback address, which nothing can be served at"
+            ),
+            (
+                ["endpoints": [["addresses": ["10.0.0.1"], "conditions": ["ready": "yes"]]]],
+                "endpoints[0].conditions.ready: is a string (\"yes\"), not true or false"
+            ),
+            (["ports": [["name": "all"]]], "ports[0].port: is missing"),
+            (["ports": [["port": 0]]], "ports[0].port: 0 is no port (1 to 65535)"),
+        ] as [(FieldValue, String)])
     func `a bad part of a slice is named and left out`(fields: FieldValue, note: String) {
         guard case .object(let map) = fields else { return }
         let (object, notes) = decode(
@@ -228,8 +270,11 @@ struct ObjectReadingTests {
                     (
                         "spec",
                         [
-                            "podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.7/24", "fd00:10:244:1::/64", "10.244/16"],
-                            "taints": [["key": "dedicated", "value": "db", "effect": "NoSchedule"], ["effect": "NoSchedule"]],
+                            "podCIDR": "10.244.1.0/24",
+                            "podCIDRs": ["10.244.1.7/24", "fd00:10:244:1::/64", "10.244/16"],
+                            "taints": [
+                                ["key": "dedicated", "value": "db", "effect": "NoSchedule"], ["effect": "NoSchedule"],
+                            ],
                         ]
                     ),
                     (
@@ -308,15 +353,28 @@ struct ObjectReadingTests {
         #expect(workload.template.tree == Self.template)
     }
 
-    @Test(arguments: [
-        (["template": template], "spec.selector: is missing"),
-        (["selector": [:], "template": template], "spec.selector: is empty"),
-        (["selector": selector], "spec.template: is missing"),
-        (["selector": selector, "template": ["spec": [:]]], "spec.template.metadata.labels: are not matched by spec.selector"),
-        (["selector": selector, "template": template, "replicas": -1], "spec.replicas: -1 is not within 0 to 100000"),
-        (["selector": selector, "template": template, "replicas": "3"], "spec.replicas: is a string (\"3\"), not a whole number"),
-        (["selector": selector, "template": template, "replicas": 1_000_000_000], "spec.replicas: 1000000000 is not within 0 to 100000"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (["template": template], "spec.selector: is missing"),
+            (["selector": [:], "template": template], "spec.selector: is empty"),
+            (["selector": selector], "spec.template: is missing"),
+            (
+                ["selector": selector, "template": ["spec": [:]]],
+                "spec.template.metadata.labels: are not matched by spec.selector"
+            ),
+            (
+                ["selector": selector, "template": template, "replicas": -1],
+                "spec.replicas: -1 is not within 0 to 100000"
+            ),
+            (
+                ["selector": selector, "template": template, "replicas": "3"],
+                "spec.replicas: is a string (\"3\"), not a whole number"
+            ),
+            (
+                ["selector": selector, "template": template, "replicas": 1_000_000_000],
+                "spec.replicas: 1000000000 is not within 0 to 100000"
+            ),
+        ] as [(FieldValue, String)])
     func `a workload that cannot be run is refused`(spec: FieldValue, note: String) {
         let (object, notes) = decode(.object(.deployment, [("spec", spec)]))
         #expect(notes == [note])

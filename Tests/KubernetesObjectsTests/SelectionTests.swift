@@ -12,7 +12,10 @@ struct LabelSelectorTests {
         (LabelSelector([Requirement("app", .notIn, ["web"])]), [false, true, true]),
         (LabelSelector([Requirement("app", .exists)]), [true, true, false]),
         (LabelSelector([Requirement("app", .doesNotExist)]), [false, false, true]),
-        (LabelSelector(matchLabels: ["app": "web"], matchExpressions: [Requirement("app", .notIn, ["web"])]), [false, false, false]),
+        (
+            LabelSelector(matchLabels: ["app": "web"], matchExpressions: [Requirement("app", .notIn, ["web"])]),
+            [false, false, false]
+        ),
         (LabelSelector(matchLabels: ["app": "db", "tier": "back"]), [false, true, false]),
     ])
     func `labels are matched`(selector: LabelSelector, matches: [Bool]) {
@@ -33,7 +36,11 @@ struct LabelSelectorTests {
 
     @Test(arguments: [
         (LabelSelector.everything, "everything"),
-        (LabelSelector([Requirement("a", .notIn, ["y", "x"]), Requirement("b", .exists), Requirement("c", .doesNotExist)]), "a notin (x,y),b,!c"),
+        (
+            LabelSelector([
+                Requirement("a", .notIn, ["y", "x"]), Requirement("b", .exists), Requirement("c", .doesNotExist),
+            ]), "a notin (x,y),b,!c"
+        ),
         (LabelSelector([Requirement("a", .in, ["x,y"])]), "a=\"x,y\""),
         (LabelSelector([Requirement("a=1,b", .in, ["2"])]), "\"a=1,b\"=2"),
         (LabelSelector(matchLabels: ["app.kubernetes.io/name": "web"]), "app.kubernetes.io/name=web"),
@@ -74,7 +81,9 @@ struct ClusterSnapshotTests {
     }
 
     @Test func `references are printed as people write them`() {
-        #expect(ObjectReference(kind: .networkPolicy, namespace: "shop", name: "allow-web").description == "NetworkPolicy shop/allow-web")
+        #expect(
+            ObjectReference(kind: .networkPolicy, namespace: "shop", name: "allow-web").description
+                == "NetworkPolicy shop/allow-web")
         #expect(ObjectReference(kind: .node, namespace: nil, name: "a").description == "Node a")
         #expect(ObjectKind("Ingress") == .other("Ingress"))
     }

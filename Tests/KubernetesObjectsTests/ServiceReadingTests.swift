@@ -68,10 +68,11 @@ struct ServiceReadingTests {
         #expect(service?.clusterIP(of: .ipv6) == IPAddress("fd00:10:96::a"))
     }
 
-    @Test(arguments: [
-        ["clusterIP": "None"], ["clusterIPs": ["None"]], ["type": "ExternalName", "externalName": "example.com"],
-        ["clusterIP": ""], [:],
-    ] as [FieldValue])
+    @Test(
+        arguments: [
+            ["clusterIP": "None"], ["clusterIPs": ["None"]], ["type": "ExternalName", "externalName": "example.com"],
+            ["clusterIP": ""], [:],
+        ] as [FieldValue])
     func `services without an address have nothing to program`(spec: FieldValue) {
         let (service, notes) = read(spec: spec)
         #expect(notes.isEmpty)
@@ -91,50 +92,64 @@ struct ServiceReadingTests {
     }
 
     /// One of two ports is wrong: the note it costs, and the numbers of the ports that are left.
-    @Test(arguments: [
-        (["name": "b", "port": 0], "spec.ports[1].port: 0 is no port (1 to 65535)"),
-        (["name": "b", "port": 70000], "spec.ports[1].port: 70000 is no port (1 to 65535)"),
-        (["name": "b", "port": -1], "spec.ports[1].port: -1 is no port (1 to 65535)"),
-        (["name": "b", "port": "80"], "spec.ports[1].port: is a string (\"80\"), not a whole number"),
-        (["name": "b", "port": 80.5], "spec.ports[1].port: is a number (80.5), not a whole number"),
-        (["name": "b"], "spec.ports[1].port: is missing"),
-        (["name": "b", "port": 81, "nodePort": 65536], "spec.ports[1].nodePort: 65536 is no port (1 to 65535)"),
-        (["name": "b", "port": 81, "protocol": "ICMP"], "spec.ports[1].protocol: \"ICMP\" is none of TCP, UDP, SCTP"),
-        (
-            ["name": "b", "port": 81, "targetPort": "8080"],
-            "spec.ports[1].targetPort: \"8080\" is no port name (15 lower-case letters, digits and '-')"
-        ),
-        (["name": "b", "port": 81, "targetPort": 70000], "spec.ports[1].targetPort: 70000 is no port (1 to 65535)"),
-        (["name": "B", "port": 81], "spec.ports[1].name: \"B\" is no port name (lower-case letters, digits and '-')"),
-        (["port": 81], "spec.ports[1]: needs a name, because the service has several ports"),
-        (["name": "a", "port": 81], "spec.ports[1]: has the name a of a port before it"),
-        (["name": "b", "port": 80], "spec.ports[1]: repeats 80/tcp of a port before it"),
-        ("http", "spec.ports[1]: is a string (\"http\"), not a map"),
-        (.null, "spec.ports[1]: is missing"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (["name": "b", "port": 0], "spec.ports[1].port: 0 is no port (1 to 65535)"),
+            (["name": "b", "port": 70000], "spec.ports[1].port: 70000 is no port (1 to 65535)"),
+            (["name": "b", "port": -1], "spec.ports[1].port: -1 is no port (1 to 65535)"),
+            (["name": "b", "port": "80"], "spec.ports[1].port: is a string (\"80\"), not a whole number"),
+            (["name": "b", "port": 80.5], "spec.ports[1].port: is a number (80.5), not a whole number"),
+            (["name": "b"], "spec.ports[1].port: is missing"),
+            (["name": "b", "port": 81, "nodePort": 65536], "spec.ports[1].nodePort: 65536 is no port (1 to 65535)"),
+            (
+                ["name": "b", "port": 81, "protocol": "ICMP"],
+                "spec.ports[1].protocol: \"ICMP\" is none of TCP, UDP, SCTP"
+            ),
+            (
+                ["name": "b", "port": 81, "targetPort": "8080"],
+                "spec.ports[1].targetPort: \"8080\" is no port name (15 lower-case letters, digits and '-')"
+            ),
+            (
+                ["name": "b", "port": 81, "targetPort": 70000],
+                "spec.ports[1].targetPort: 70000 is no port (1 to 65535)"
+            ),
+            (
+                ["name": "B", "port": 81],
+                "spec.ports[1].name: \"B\" is no port name (lower-case letters, digits and '-')"
+            ),
+            (["port": 81], "spec.ports[1]: needs a name, because the service has several ports"),
+            (["name": "a", "port": 81], "spec.ports[1]: has the name a of a port before it"),
+            (["name": "b", "port": 80], "spec.ports[1]: repeats 80/tcp of a port before it"),
+            ("http", "spec.ports[1]: is a string (\"http\"), not a map"),
+            (.null, "spec.ports[1]: is missing"),
+        ] as [(FieldValue, String)])
     func `a bad port is named, and the others are served`(port: FieldValue, note: String) {
         let (service, notes) = read(spec: ["ports": [["name": "a", "port": 80], port]])
         #expect(notes == [note])
         #expect(service?.ports == [ServicePort(name: "a", number: Port(80)!)])
     }
 
-    @Test(arguments: [
-        (["clusterIPs": ["10.96.0.300", "fd00::1"]], "spec.clusterIPs[0]: \"10.96.0.300\" is no IP address"),
-        (
-            ["clusterIPs": ["fd00::1", "fd00::2"]],
-            "spec.clusterIPs[1]: is the second IPv6 address, and is not used"
-        ),
-        (
-            ["clusterIPs": ["127.0.0.1", "fd00::1"]],
-            "spec.clusterIPs[0]: 127.0.0.1 is a loopback address, which nothing can be served at"
-        ),
-        (["clusterIPs": ["fd00::1"], "externalIPs": ["x"]], "spec.externalIPs[0]: \"x\" is no IP address"),
-        (
-            ["clusterIPs": ["fd00::1"], "externalIPs": ["169.254.0.1"]],
-            "spec.externalIPs[0]: 169.254.0.1 is a link-local address, which nothing can be served at"
-        ),
-        (["clusterIPs": ["fd00::1"], "ipFamilies": ["ipv4"]], "spec.ipFamilies[0]: \"ipv4\" is none of IPv4, IPv6"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (["clusterIPs": ["10.96.0.300", "fd00::1"]], "spec.clusterIPs[0]: \"10.96.0.300\" is no IP address"),
+            (
+                ["clusterIPs": ["fd00::1", "fd00::2"]],
+                "spec.clusterIPs[1]: is the second IPv6 address, and is not used"
+            ),
+            (
+                ["clusterIPs": ["127.0.0.1", "fd00::1"]],
+                "spec.clusterIPs[0]: 127.0.0.1 is a loopback address, which nothing can be served at"
+            ),
+            (["clusterIPs": ["fd00::1"], "externalIPs": ["x"]], "spec.externalIPs[0]: \"x\" is no IP address"),
+            (
+                ["clusterIPs": ["fd00::1"], "externalIPs": ["169.254.0.1"]],
+                "spec.externalIPs[0]: 169.254.0.1 is a link-local address, which nothing can be served at"
+            ),
+            (
+                ["clusterIPs": ["fd00::1"], "ipFamilies": ["ipv4"]],
+                "spec.ipFamilies[0]: \"ipv4\" is none of IPv4, IPv6"
+            ),
+        ] as [(FieldValue, String)])
     func `a bad address is named, and the others are served`(spec: FieldValue, note: String) {
         let (service, notes) = read(spec: spec)
         #expect(notes == [note])
@@ -156,22 +171,32 @@ struct ServiceReadingTests {
         #expect(service?.ingress.map(\.address) == [IPAddress("203.0.113.1")!])
     }
 
-    @Test(arguments: [
-        (["type": "Clusterip"], "spec.type: \"Clusterip\" is none of ClusterIP, NodePort, LoadBalancer, ExternalName"),
-        (["externalTrafficPolicy": "local"], "spec.externalTrafficPolicy: \"local\" is none of Cluster, Local"),
-        (["selector": "app=web"], "spec.selector: is a string (\"app=web\"), not a map"),
-        (["selector": ["app": 1]], "spec.selector.app: is a number (1), not a string"),
-        (["ports": ["port": 80]], "spec.ports: is a map, not a list"),
-        (["sessionAffinity": "ip"], "spec.sessionAffinity: \"ip\" is none of None, ClientIP"),
-        (
-            ["sessionAffinity": "ClientIP", "sessionAffinityConfig": ["clientIP": ["timeoutSeconds": 0]]],
-            "spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is not within 1 to 86400"
-        ),
-        (["healthCheckNodePort": 70000], "spec.healthCheckNodePort: 70000 is no port (1 to 65535)"),
-        (["publishNotReadyAddresses": "yes"], "spec.publishNotReadyAddresses: is a string (\"yes\"), not true or false"),
-        (["ipFamilyPolicy": "Dual"], "spec.ipFamilyPolicy: \"Dual\" is none of SingleStack, PreferDualStack, RequireDualStack"),
-        (.null, "spec: is missing"),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (
+                ["type": "Clusterip"],
+                "spec.type: \"Clusterip\" is none of ClusterIP, NodePort, LoadBalancer, ExternalName"
+            ),
+            (["externalTrafficPolicy": "local"], "spec.externalTrafficPolicy: \"local\" is none of Cluster, Local"),
+            (["selector": "app=web"], "spec.selector: is a string (\"app=web\"), not a map"),
+            (["selector": ["app": 1]], "spec.selector.app: is a number (1), not a string"),
+            (["ports": ["port": 80]], "spec.ports: is a map, not a list"),
+            (["sessionAffinity": "ip"], "spec.sessionAffinity: \"ip\" is none of None, ClientIP"),
+            (
+                ["sessionAffinity": "ClientIP", "sessionAffinityConfig": ["clientIP": ["timeoutSeconds": 0]]],
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is not within 1 to 86400"
+            ),
+            (["healthCheckNodePort": 70000], "spec.healthCheckNodePort: 70000 is no port (1 to 65535)"),
+            (
+                ["publishNotReadyAddresses": "yes"],
+                "spec.publishNotReadyAddresses: is a string (\"yes\"), not true or false"
+            ),
+            (
+                ["ipFamilyPolicy": "Dual"],
+                "spec.ipFamilyPolicy: \"Dual\" is none of SingleStack, PreferDualStack, RequireDualStack"
+            ),
+            (.null, "spec: is missing"),
+        ] as [(FieldValue, String)])
     func `a field that changes the whole service refuses it`(spec: FieldValue, note: String) {
         let (service, notes) = read(spec: spec)
         #expect(notes == [note])

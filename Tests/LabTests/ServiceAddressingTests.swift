@@ -8,7 +8,8 @@ struct ServiceAddressingTests {
         var spec = spec
         if spec["ports"] == nil { spec["ports"] = [["port": 80, "appProtocol": "http"]] }
         let tree: FieldValue = [
-            "apiVersion": "v1", "kind": "Service", "metadata": ["namespace": "shop", "name": .string(name)], "spec": spec,
+            "apiVersion": "v1", "kind": "Service", "metadata": ["namespace": "shop", "name": .string(name)],
+            "spec": spec,
         ]
         guard case .service(let service)? = KubernetesObject.decode(tree, source: "").objects.first else {
             throw Unreadable()
@@ -32,7 +33,8 @@ struct ServiceAddressingTests {
         let addresses = web.service.clusterIPs.map { FieldValue.string($0.description) }
         #expect(
             web.tree["spec"] == [
-                "ports": [["port": 80, "appProtocol": "http"]], "clusterIP": addresses[0], "clusterIPs": .array(addresses),
+                "ports": [["port": 80, "appProtocol": "http"]], "clusterIP": addresses[0],
+                "clusterIPs": .array(addresses),
                 "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack",
             ])
         let decoded = KubernetesObject.decode(web.tree, source: "")
@@ -46,14 +48,18 @@ struct ServiceAddressingTests {
         #expect(ServiceAddressing([(again, web.tree)]).services.map(\.tree) == [web.tree])
     }
 
-    @Test(arguments: [
-        ([:], ["IPv4", "IPv6"]), (["ipFamilies": ["IPv6"]], ["IPv6"]), (["ipFamilies": ["IPv6", "IPv4"]], ["IPv6", "IPv4"]),
-        (["ipFamilyPolicy": "SingleStack"], ["IPv4"]), (["ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]], ["IPv6"]),
-        (["ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6"]], ["IPv6", "IPv4"]),
-        (["ipFamilyPolicy": "RequireDualStack"], ["IPv4", "IPv6"]), (["clusterIP": "fd00:10:96::7"], ["IPv6", "IPv4"]),
-        (["clusterIP": "fd00:10:96::7", "ipFamilyPolicy": "SingleStack"], ["IPv6"]),
-        (["clusterIP": "None"], []), (["type": "ExternalName"], []),
-    ] as [(FieldValue, [String])])
+    @Test(
+        arguments: [
+            ([:], ["IPv4", "IPv6"]), (["ipFamilies": ["IPv6"]], ["IPv6"]),
+            (["ipFamilies": ["IPv6", "IPv4"]], ["IPv6", "IPv4"]),
+            (["ipFamilyPolicy": "SingleStack"], ["IPv4"]),
+            (["ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]], ["IPv6"]),
+            (["ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6"]], ["IPv6", "IPv4"]),
+            (["ipFamilyPolicy": "RequireDualStack"], ["IPv4", "IPv6"]),
+            (["clusterIP": "fd00:10:96::7"], ["IPv6", "IPv4"]),
+            (["clusterIP": "fd00:10:96::7", "ipFamilyPolicy": "SingleStack"], ["IPv6"]),
+            (["clusterIP": "None"], []), (["type": "ExternalName"], []),
+        ] as [(FieldValue, [String])])
     func `families are those that are asked for`(spec: FieldValue, families: [String]) throws {
         let addressing = ServiceAddressing([try service("web", spec)])
         #expect(addressing.notes.isEmpty)
@@ -72,7 +78,9 @@ struct ServiceAddressingTests {
     }
 
     @Test func `what is written is given, and to the first who wrote it`() throws {
-        let spec: FieldValue = ["type": "NodePort", "clusterIP": "10.96.0.10", "ports": [["port": 80, "nodePort": 30080]]]
+        let spec: FieldValue = [
+            "type": "NodePort", "clusterIP": "10.96.0.10", "ports": [["port": 80, "nodePort": 30080]],
+        ]
         let addressing = ServiceAddressing([try service("b", spec), try service("a", spec)])
         #expect(
             addressing.notes.map(\.description) == [
@@ -87,22 +95,29 @@ struct ServiceAddressingTests {
         #expect(addressing.services[1].tree["spec"]?["ports"]?.array?[0]["nodePort"] != 30080)
     }
 
-    @Test(arguments: [
-        (["clusterIP": "10.97.0.1"], "spec.clusterIPs: 10.97.0.1 is not in 10.96.0.0/16 and fd00:10:96::/112; it is not used"),
-        (["clusterIP": "10.96.0.0"], "spec.clusterIPs: 10.96.0.0 is not in 10.96.0.0/16 and fd00:10:96::/112; it is not used"),
-        (
-            ["clusterIPs": ["10.96.0.9"], "ipFamilies": ["IPv6"]],
-            "spec.clusterIPs: 10.96.0.9 is of a family that ipFamilies leaves out; it is not used"
-        ),
-        (
-            ["ports": [["port": 80, "nodePort": 30080]]],
-            "spec.ports[0].nodePort: 30080 is of no use: the type is neither NodePort nor LoadBalancer"
-        ),
-        (
-            ["type": "NodePort", "ports": [["port": 80, "nodePort": 80]]],
-            "spec.ports[0].nodePort: 80 is not within 30000 to 32767; it is not used"
-        ),
-    ] as [(FieldValue, String)])
+    @Test(
+        arguments: [
+            (
+                ["clusterIP": "10.97.0.1"],
+                "spec.clusterIPs: 10.97.0.1 is not in 10.96.0.0/16 and fd00:10:96::/112; it is not used"
+            ),
+            (
+                ["clusterIP": "10.96.0.0"],
+                "spec.clusterIPs: 10.96.0.0 is not in 10.96.0.0/16 and fd00:10:96::/112; it is not used"
+            ),
+            (
+                ["clusterIPs": ["10.96.0.9"], "ipFamilies": ["IPv6"]],
+                "spec.clusterIPs: 10.96.0.9 is of a family that ipFamilies leaves out; it is not used"
+            ),
+            (
+                ["ports": [["port": 80, "nodePort": 30080]]],
+                "spec.ports[0].nodePort: 30080 is of no use: the type is neither NodePort nor LoadBalancer"
+            ),
+            (
+                ["type": "NodePort", "ports": [["port": 80, "nodePort": 80]]],
+                "spec.ports[0].nodePort: 80 is not within 30000 to 32767; it is not used"
+            ),
+        ] as [(FieldValue, String)])
     func `what cannot be given is named`(spec: FieldValue, note: String) throws {
         let addressing = ServiceAddressing([try service("web", spec)])
         #expect(addressing.notes.map(\.description) == ["Service shop/web: " + note])
@@ -125,7 +140,10 @@ struct ServiceAddressingTests {
                 web.tree["spec"]?["ports"]?.array?.map { $0["nodePort"] } == numbers.map { .integer(Int($0.rawValue)) })
             #expect((web.service.healthCheckNodePort != nil) == (type == "LoadBalancer"))
         }
-        #expect(ServiceAddressing([try service("web", ["ports": ports])]).services[0].service.ports.allSatisfy { $0.nodePort == nil })
+        #expect(
+            ServiceAddressing([try service("web", ["ports": ports])]).services[0].service.ports.allSatisfy {
+                $0.nodePort == nil
+            })
     }
 
     @Test func `a service keeps what it had, unless someone writes it down`() throws {
@@ -147,7 +165,8 @@ struct ServiceAddressingTests {
             [
                 try service("web", spec),
                 try service(
-                    "zzz", ["type": "NodePort", "clusterIP": "10.96.200.1", "ports": [["port": 80, "nodePort": 32000]]]),
+                    "zzz",
+                    ["type": "NodePort", "clusterIP": "10.96.200.1", "ports": [["port": 80, "nodePort": 32000]]]),
             ], previous: moved)
         #expect(taken.notes.isEmpty)
         #expect(taken.services[0].service.clusterIP(of: .ipv4) == old.clusterIP(of: .ipv4))
@@ -157,7 +176,8 @@ struct ServiceAddressingTests {
 
     @Test func `no two of many services have the same`() throws {
         let services = try (0..<600).map { try service("s\($0)", ["type": "NodePort"]) }
-        let addressing = ServiceAddressing(services, serviceCIDRs: [IPPrefix("10.96.0.0/22")!, IPPrefix("fd00::/112")!])
+        let addressing = ServiceAddressing(
+            services, serviceCIDRs: [IPPrefix("10.96.0.0/22")!, IPPrefix("fd00::/112")!])
         #expect(addressing.notes.isEmpty)
         #expect(Set(addressing.services.flatMap(\.service.clusterIPs)).count == 1200)
         #expect(Set(addressing.services.flatMap { $0.service.ports.map(\.nodePort) }).count == 600)

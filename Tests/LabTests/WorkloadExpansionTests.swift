@@ -7,7 +7,9 @@ struct WorkloadExpansionTests {
         Node(metadata: ObjectMetadata(name: name, namespace: "", labels: labels))
     }
 
-    private var threeNodes: [Node] { [node("node-1", ["disk": "ssd"]), node("node-2"), node("node-3", ["disk": "ssd"])] }
+    private var threeNodes: [Node] {
+        [node("node-1", ["disk": "ssd"]), node("node-2"), node("node-3", ["disk": "ssd"])]
+    }
 
     private func workload(
         _ kind: Workload.Kind, _ name: String = "web", replicas: Int = 1, spec: FieldValue = ["containers": []],
@@ -56,7 +58,10 @@ struct WorkloadExpansionTests {
             #expect(pod.key.name.hasPrefix("web-\(hash)-"))
             #expect(pod.key.name.count == "web-\(hash)-".count + 5)
         }
-        #expect(Dictionary(grouping: expansion.pods, by: \.node).mapValues(\.count) == ["node-1": 2, "node-2": 2, "node-3": 2])
+        #expect(
+            Dictionary(grouping: expansion.pods, by: \.node).mapValues(\.count) == [
+                "node-1": 2, "node-2": 2, "node-3": 2,
+            ])
     }
 
     @Test func `a pod's manifest holds the template, its owner and its node`() throws {
@@ -76,18 +81,22 @@ struct WorkloadExpansionTests {
 
     @Test func `the names are the same each time, and others after a change of the template`() throws {
         let one = WorkloadExpansion(workloads: [try workload(.deployment, replicas: 3)], single: [], nodes: threeNodes)
-        let again = WorkloadExpansion(workloads: [try workload(.deployment, replicas: 3)], single: [], nodes: threeNodes)
+        let again = WorkloadExpansion(
+            workloads: [try workload(.deployment, replicas: 3)], single: [], nodes: threeNodes)
         #expect(one.pods == again.pods)
-        let fewer = WorkloadExpansion(workloads: [try workload(.deployment, replicas: 2)], single: [], nodes: threeNodes)
+        let fewer = WorkloadExpansion(
+            workloads: [try workload(.deployment, replicas: 2)], single: [], nodes: threeNodes)
         #expect(Set(fewer.pods.map(\.key)).isSubset(of: one.pods.map(\.key)))
         let other = WorkloadExpansion(
-            workloads: [try workload(.deployment, replicas: 3, spec: ["containers": [["name": "c"]]])], single: [], nodes: threeNodes)
+            workloads: [try workload(.deployment, replicas: 3, spec: ["containers": [["name": "c"]]])], single: [],
+            nodes: threeNodes)
         #expect(Set(other.pods.map(\.key)).isDisjoint(with: one.pods.map(\.key)))
     }
 
     @Test func `the order of a template's keys makes no other pods`() throws {
         let one = try workload(.deployment, spec: ["hostNetwork": false, "containers": [["name": "c", "image": "i"]]])
-        let other = try workload(.deployment, spec: ["containers": [["image": "i", "name": "c"]], "hostNetwork": false])
+        let other = try workload(
+            .deployment, spec: ["containers": [["image": "i", "name": "c"]], "hostNetwork": false])
         #expect(
             WorkloadExpansion(workloads: [one], single: [], nodes: threeNodes).pods.map(\.key)
                 == WorkloadExpansion(workloads: [other], single: [], nodes: threeNodes).pods.map(\.key))
@@ -110,14 +119,17 @@ struct WorkloadExpansionTests {
         #expect(all.pods.map(\.node).sorted() == ["node-1", "node-2", "node-3"])
         #expect(all.pods.allSatisfy { $0.key.name.hasPrefix("agent-") && $0.key.name.count == 11 })
         let some = WorkloadExpansion(
-            workloads: [try workload(.daemonSet, "agent", spec: ["nodeSelector": ["disk": "ssd"]])], single: [], nodes: threeNodes)
+            workloads: [try workload(.daemonSet, "agent", spec: ["nodeSelector": ["disk": "ssd"]])], single: [],
+            nodes: threeNodes)
         #expect(some.pods.map(\.node).sorted() == ["node-1", "node-3"])
     }
 
     @Test func `a single pod keeps its name, and replicas default to one`() throws {
         var tree: FieldValue = [
             "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": ["namespace": "shop", "name": "rs"],
-            "spec": ["selector": ["matchLabels": ["a": "b"]], "template": ["metadata": ["labels": ["a": "b"]], "spec": [:]]],
+            "spec": [
+                "selector": ["matchLabels": ["a": "b"]], "template": ["metadata": ["labels": ["a": "b"]], "spec": [:]],
+            ],
         ]
         tree["spec"]?["replicas"] = nil
         guard case .workload(let set)? = KubernetesObject.decode(tree, source: "").objects.first else {
@@ -133,7 +145,8 @@ struct WorkloadExpansionTests {
     // MARK: Places
 
     @Test func `pods stay where they are, and new ones are put where there are fewest`() throws {
-        let before = WorkloadExpansion(workloads: [try workload(.deployment, replicas: 4)], single: [], nodes: [node("node-1")])
+        let before = WorkloadExpansion(
+            workloads: [try workload(.deployment, replicas: 4)], single: [], nodes: [node("node-1")])
         #expect(Set(before.pods.map(\.node)) == ["node-1"])
         let after = WorkloadExpansion(
             workloads: [try workload(.deployment, replicas: 8)], single: [], nodes: threeNodes, placed: places(before))
@@ -169,7 +182,8 @@ struct WorkloadExpansionTests {
         let expansion = WorkloadExpansion(
             workloads: [],
             single: [
-                try single("a", spec: ["nodeName": "node-9"]), try single("b", spec: ["nodeSelector": ["disk": "tape", "x": "y"]]),
+                try single("a", spec: ["nodeName": "node-9"]),
+                try single("b", spec: ["nodeSelector": ["disk": "tape", "x": "y"]]),
                 try single("c"),
             ], nodes: threeNodes)
         #expect(
@@ -188,14 +202,16 @@ struct WorkloadExpansionTests {
     }
 
     @Test func `a lab has an end`() throws {
-        let expansion = WorkloadExpansion(workloads: [try workload(.deployment, replicas: 100_000)], single: [], nodes: threeNodes)
+        let expansion = WorkloadExpansion(
+            workloads: [try workload(.deployment, replicas: 100_000)], single: [], nodes: threeNodes)
         #expect(expansion.pods.count == 500)
         #expect(expansion.notes.map(\.message) == ["is left out: a lab runs 500 pods at most"])
     }
 
     @Test func `long names are cut to what a host name may be`() throws {
         let name = String(repeating: "x", count: 80)
-        let expansion = WorkloadExpansion(workloads: [try workload(.deployment, name, replicas: 2)], single: [], nodes: threeNodes)
+        let expansion = WorkloadExpansion(
+            workloads: [try workload(.deployment, name, replicas: 2)], single: [], nodes: threeNodes)
         #expect(expansion.pods.count == 2)
         #expect(expansion.pods.allSatisfy { $0.key.name.count == 63 })
     }

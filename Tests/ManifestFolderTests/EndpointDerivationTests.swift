@@ -21,7 +21,8 @@ struct EndpointDerivationTests {
     }
 
     private func service(
-        _ name: String = "web", addresses: [String] = ["10.96.0.1", "fd00:10:96::1"], selector: [String: String] = ["app": "web"],
+        _ name: String = "web", addresses: [String] = ["10.96.0.1", "fd00:10:96::1"],
+        selector: [String: String] = ["app": "web"],
         target: TargetPort = .name("http"), publishesNotReady: Bool = false, change: (inout Service) -> Void = { _ in }
     ) -> KubernetesObject {
         var service = Service(
@@ -74,16 +75,17 @@ struct EndpointDerivationTests {
         #expect(slices["web-ipv6"]?.family == .ipv6)
     }
 
-    @Test(arguments: [
-        (Pod.Phase.running, true, false, false, (true, true, false)),
-        (.running, false, false, false, (false, false, false)),
-        (.running, nil, false, false, (true, true, false)),
-        (.pending, nil, false, false, (false, false, false)),
-        (.running, true, true, false, (false, true, true)),
-        (.running, false, true, false, (false, false, true)),
-        (.running, false, false, true, (true, false, false)),
-        (.running, true, true, true, (true, true, true)),
-    ] as [(Pod.Phase, Bool?, Bool, Bool, (Bool, Bool, Bool))])
+    @Test(
+        arguments: [
+            (Pod.Phase.running, true, false, false, (true, true, false)),
+            (.running, false, false, false, (false, false, false)),
+            (.running, nil, false, false, (true, true, false)),
+            (.pending, nil, false, false, (false, false, false)),
+            (.running, true, true, false, (false, true, true)),
+            (.running, false, true, false, (false, false, true)),
+            (.running, false, false, true, (true, false, false)),
+            (.running, true, true, true, (true, true, true)),
+        ] as [(Pod.Phase, Bool?, Bool, Bool, (Bool, Bool, Bool))])
     func `conditions follow the pod's`(
         phase: Pod.Phase, ready: Bool?, terminating: Bool, publishes: Bool, expected: (Bool, Bool, Bool)
     ) throws {
@@ -98,7 +100,8 @@ struct EndpointDerivationTests {
     @Test func `a port's name is looked up in each pod`() {
         let slices = slices([
             service(),
-            pod("p1", ["10.244.0.1"]), pod("p2", ["10.244.0.2"], ports: [ContainerPort(name: "http", number: Port(80)!)]),
+            pod("p1", ["10.244.0.1"]),
+            pod("p2", ["10.244.0.2"], ports: [ContainerPort(name: "http", number: Port(80)!)]),
             pod("p3", ["10.244.0.3"]), pod("p4", ["10.244.0.4"], ports: []),
             pod("p5", ["10.244.0.5"], ports: [ContainerPort(name: "http", number: Port(80)!, protocol: .udp)]),
         ])
@@ -124,14 +127,20 @@ struct EndpointDerivationTests {
 
     @Test func `pods that have ended or have no address are left out`() {
         let slices = slices([
-            service(), pod("p1", ["10.244.0.1"], phase: .succeeded), pod("p2", ["10.244.0.2"], phase: .failed), pod("p3", []),
+            service(), pod("p1", ["10.244.0.1"], phase: .succeeded), pod("p2", ["10.244.0.2"], phase: .failed),
+            pod("p3", []),
         ])
         #expect(slices.isEmpty)
     }
 
     @Test func `services that need no slices of ours get none`() {
         let pod = pod("p", ["10.244.0.1"])
-        #expect(slices([service { $0.isHeadless = true; $0.clusterIPs = [] }, pod]).isEmpty)
+        #expect(
+            slices([
+                service {
+                    $0.isHeadless = true; $0.clusterIPs = []
+                }, pod,
+            ]).isEmpty)
         #expect(slices([service { $0.type = .externalName }, pod]).isEmpty)
         #expect(slices([service(selector: [:]), pod]).isEmpty)
         #expect(slices([service(selector: ["app": "db"]), pod]).isEmpty)
@@ -159,7 +168,8 @@ struct EndpointDerivationTests {
     @Test func `an event costs only the services it touches`() {
         var derivation = EndpointDerivation()
         _ = derivation.apply([
-            .set(nodeA), .set(service("all")), .set(service("one", selector: ["pod": "p1"])), .set(pod("p1", ["10.244.0.1"])),
+            .set(nodeA), .set(service("all")), .set(service("one", selector: ["pod": "p1"])),
+            .set(pod("p1", ["10.244.0.1"])),
             .set(pod("p2", ["10.244.0.2"])),
         ])
         func touched(_ event: ObjectEvent) -> [String] {
@@ -212,7 +222,9 @@ struct EndpointDerivationTests {
                 expected[slice.key] = slice
             }
             // Slices of ours that gave way to written ones of the same name are no longer ours to compare.
-            for case .endpointSlice(let slice) in objects.values where expected[slice.key] == nil { slices[slice.key] = nil }
+            for case .endpointSlice(let slice) in objects.values where expected[slice.key] == nil {
+                slices[slice.key] = nil
+            }
             #expect(slices == expected)
         }
     }
@@ -229,17 +241,22 @@ struct EndpointDerivationTests {
             return .endpointSlice(
                 EndpointSlice(
                     metadata: ObjectMetadata(
-                        name: ["s1-ipv4", "s1-ipv4-2", "s2-ipv6", "other"].randomElement(using: &generator)!, namespace: "shop"),
+                        name: ["s1-ipv4", "s1-ipv4-2", "s2-ipv6", "other"].randomElement(using: &generator)!,
+                        namespace: "shop"),
                     family: .ipv4))
         case 2, 3:
             return service(
-                "s\(number)", addresses: [["10.96.0.1"], ["10.96.0.1", "fd00::1"], []].randomElement(using: &generator)!,
-                selector: [["app": "web"], ["app": "web", "pod": "p1"], ["pod": "p\(number)"], [:]].randomElement(using: &generator)!,
+                "s\(number)",
+                addresses: [["10.96.0.1"], ["10.96.0.1", "fd00::1"], []].randomElement(using: &generator)!,
+                selector: [["app": "web"], ["app": "web", "pod": "p1"], ["pod": "p\(number)"], [:]].randomElement(
+                    using: &generator)!,
                 target: [.name("http"), .number(Port(80)!)].randomElement(using: &generator)!,
                 publishesNotReady: Bool.random(using: &generator))
         default:
             return pod(
-                "p\(number)", [["10.244.0.\(number)"], ["10.244.0.\(number)", "fd00::\(number)"], []].randomElement(using: &generator)!,
+                "p\(number)",
+                [["10.244.0.\(number)"], ["10.244.0.\(number)", "fd00::\(number)"], []].randomElement(
+                    using: &generator)!,
                 node: ["node-a", "node-b", nil].randomElement(using: &generator)!,
                 ports: [
                     [Self.http], [ContainerPort(name: "http", number: Port(81)!)], [],

@@ -26,7 +26,10 @@ struct ManifestSetTests {
             names(set.update(["a.yaml": content(pod("one") + "---\n" + pod("two")), "b.json": content("{}")]))
                 == ["set Pod default/one", "set Pod default/two"])
         #expect(set.notes.map(\.description) == ["b.json: kind: is missing"])
-        #expect(names(set.update(["a.yaml": content(pod("one") + "---\n" + pod("two", label: "b"))])) == ["set Pod default/two"])
+        #expect(
+            names(set.update(["a.yaml": content(pod("one") + "---\n" + pod("two", label: "b"))])) == [
+                "set Pod default/two"
+            ])
         #expect(names(set.update(["a.yaml": content(pod("two", label: "b"))])) == ["removed Pod default/one"])
         #expect(names(set.update(["a.yaml": content(pod("two", label: "b") + "# remark")])) == [])
         #expect(names(set.update(["c.yml": content(pod("two", label: "b")), "a.yaml": .gone])) == [])
@@ -35,7 +38,8 @@ struct ManifestSetTests {
     }
 
     @Test(arguments: [
-        ("a.yaml", true), ("a.yml", true), ("a.json", true), (".a.yaml", false), ("a.yaml~", false), ("a.yaml.swp", false),
+        ("a.yaml", true), ("a.yml", true), ("a.json", true), (".a.yaml", false), ("a.yaml~", false),
+        ("a.yaml.swp", false),
         ("yaml", false), ("..data", false), ("a.txt", false),
     ])
     func `only manifests are read`(name: String, isRead: Bool) {
@@ -89,7 +93,9 @@ struct ManifestSetTests {
             ])
         #expect(names(set.update(["a.yaml": .unreadable("permission denied")])) == [])
         #expect(set.notes.map(\.description) == ["a.yaml: permission denied; its objects stay as they were"])
-        #expect(names(set.update(["a.yaml": content(pod("two"))])) == ["set Pod default/two", "removed Pod default/one"].sorted())
+        #expect(
+            names(set.update(["a.yaml": content(pod("two"))]))
+                == ["set Pod default/two", "removed Pod default/one"].sorted())
         #expect(set.notes.isEmpty)
     }
 
@@ -136,12 +142,13 @@ struct ManifestSetTests {
         ])
         #expect(names(events) == ["set Service shop/a", "set Service shop/b", "set Service shop/c"])
         #expect(
-            set.notes.map(\.description) == ["b", "c"].flatMap { name in
-                [
-                    "\(name).yaml: Service shop/\(name): spec.clusterIPs: 10.96.0.1 belongs to Service shop/a; it is not used here",
-                    "\(name).yaml: Service shop/\(name): spec.ports[0].nodePort: 30080/tcp belongs to Service shop/a; it is not used here",
-                ]
-            })
+            set.notes.map(\.description)
+                == ["b", "c"].flatMap { name in
+                    [
+                        "\(name).yaml: Service shop/\(name): spec.clusterIPs: 10.96.0.1 belongs to Service shop/a; it is not used here",
+                        "\(name).yaml: Service shop/\(name): spec.ports[0].nodePort: 30080/tcp belongs to Service shop/a; it is not used here",
+                    ]
+                })
         #expect(services(set)["a"]?.clusterIPs.count == 2)
         #expect(services(set)["a"]?.ports[0].nodePort == Port(30080))
         #expect(services(set)["b"]?.clusterIPs == [IPAddress("fd00::b")!])

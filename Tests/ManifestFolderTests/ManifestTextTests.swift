@@ -8,7 +8,8 @@ struct ManifestTextTests {
     }
 
     @Test func `documents of a file are read, and empty ones are not there`() throws {
-        let documents = try read("""
+        let documents = try read(
+            """
             # nothing yet
             ---
             a: 1
@@ -25,15 +26,19 @@ struct ManifestTextTests {
         #expect(try read("{a: 1, b: [x]}\n") == [["a": 1, "b": ["x"]]])
     }
 
-    @Test(arguments: [
-        ("a", "a"), ("'80'", "80"), ("\"80\"", "80"), ("80", 80), ("-80", -80), ("+80", 80), ("0x50", 80), ("010", 8),
-        ("0o10", 8), ("0b11", 3), ("1_000", 1000), ("80.0", 80), ("1.5", 1.5), ("1e3", 1000), (".5", 0.5), ("08", 8),
-        ("1.2.3", "1.2.3"), ("10.0.0.1", "10.0.0.1"), ("1e", "1e"), ("-", ["-"]), ("+-1", "+-1"), ("0x-1", "0x-1"),
-        ("99999999999999999999", 1e20), ("1e999", "1e999"), ("true", true), ("Yes", true), ("off", false), ("n", false),
-        ("null", .null), ("~", .null), ("", .null), ("!!str 80", "80"), ("!!int \"80\"", 80), ("! 80", "80"),
-        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"), ("fd00::1", "fd00::1"), ("|\n  x\n  y\n", "x\ny\n"),
-        (".nan", ".nan"), ("_1", "_1"),
-    ] as [(String, FieldValue)])
+    @Test(
+        arguments: [
+            ("a", "a"), ("'80'", "80"), ("\"80\"", "80"), ("80", 80), ("-80", -80), ("+80", 80), ("0x50", 80),
+            ("010", 8),
+            ("0o10", 8), ("0b11", 3), ("1_000", 1000), ("80.0", 80), ("1.5", 1.5), ("1e3", 1000), (".5", 0.5),
+            ("08", 8),
+            ("1.2.3", "1.2.3"), ("10.0.0.1", "10.0.0.1"), ("1e", "1e"), ("-", ["-"]), ("+-1", "+-1"), ("0x-1", "0x-1"),
+            ("99999999999999999999", 1e20), ("1e999", "1e999"), ("true", true), ("Yes", true), ("off", false),
+            ("n", false),
+            ("null", .null), ("~", .null), ("", .null), ("!!str 80", "80"), ("!!int \"80\"", 80), ("! 80", "80"),
+            ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"), ("fd00::1", "fd00::1"), ("|\n  x\n  y\n", "x\ny\n"),
+            (".nan", ".nan"), ("_1", "_1"),
+        ] as [(String, FieldValue)])
     func `scalars mean what they mean to kubectl`(text: String, value: FieldValue) throws {
         if text == "-" {
             #expect(try read("a:\n  - '-'\n") == [["a": value]])
@@ -43,7 +48,8 @@ struct ManifestTextTests {
     }
 
     @Test func `aliases and merges unfold`() throws {
-        let documents = try read("""
+        let documents = try read(
+            """
             labels: &labels {app: web, tier: front}
             one: *labels
             two: {<<: *labels, tier: back}
@@ -72,7 +78,9 @@ struct ManifestTextTests {
         #expect(throws: SyntaxError(line: line, message: message)) { try read(text) }
     }
 
-    @Test(arguments: ["a: {b: 1, c: 2, b: 3}", "a:\n  \"b\": 1\n  c: 2\n  'b': 3", "a:\n  é: 0\n  b: 1\n  c: 2\n  b: 3\n"])
+    @Test(arguments: [
+        "a: {b: 1, c: 2, b: 3}", "a:\n  \"b\": 1\n  c: 2\n  'b': 3", "a:\n  é: 0\n  b: 1\n  c: 2\n  b: 3\n",
+    ])
     func `repeated keys reach the tree`(text: String) throws {
         let documents = try read(text)
         guard case .object(let object)? = documents.first?["a"] else {
@@ -93,7 +101,8 @@ struct ManifestTextTests {
     @Test func `aliases that would unfold without end are refused`() {
         var text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
         for level in 1..<12 {
-            text += "a\(level): &a\(level) [" + Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ") + "]\n"
+            text +=
+                "a\(level): &a\(level) [" + Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ") + "]\n"
         }
         #expect(throws: SyntaxError(line: 1, message: "unfolds into far more than is written")) { try read(text) }
         for key in ["? *a11\n: x\n", "*a11 : x\n", "{[*a11]: x}\n", "b: {*a11 : x}\n"] {
@@ -146,8 +155,10 @@ struct ManifestTextTests {
             [
                 "apiVersion": "v1", "empty": [:], "none": [], "null": .null, "yes": true, "port": 80, "half": 0.5,
                 "words": [
-                    "80", "yes", "null", "~", "", " x ", "a: b", "# no", "- x", "10.0.0.1", "1e3", "é😀", "x\ny\n", "x\n\n", "\u{1}",
-                    "*a", "&a", "!t", "<<", "'", "\"", "\\", "{", "[", "tab\t", "\r\n", "%", "@", "`", "|", ">", "?", ":",
+                    "80", "yes", "null", "~", "", " x ", "a: b", "# no", "- x", "10.0.0.1", "1e3", "é😀", "x\ny\n",
+                    "x\n\n", "\u{1}",
+                    "*a", "&a", "!t", "<<", "'", "\"", "\\", "{", "[", "tab\t", "\r\n", "%", "@", "`", "|", ">", "?",
+                    ":",
                     "2026-01-31T12:00:00Z", "0o10", "010", "+1", ".5", "\u{2028}", "\u{85}",
                 ],
                 "nested": [["a": [["b": "c"]]]], "80": "number", "on": "word", "": "nothing", "<<": "merge",
