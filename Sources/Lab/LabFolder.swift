@@ -14,11 +14,13 @@ import SystemPackage
 /// Files appear and change whole (`StateDirectory`), so no reader needs the lock; every command that changes the lab
 /// holds it.
 struct LabFolder: Sendable {
-    static let root = "/run/fairlead/labs"
+    static let defaultRoot = "/run/fairlead/labs"
 
     let name: LabName
+    /// The folder of all labs.
+    var root = Self.defaultRoot
 
-    var path: String { "\(Self.root)/\(name)" }
+    var path: String { "\(root)/\(name)" }
     var manifestsPath: String { "\(path)/manifests" }
     var podsPath: String { "\(path)/pods" }
     func nodePath(_ node: String) -> String { "\(path)/nodes/\(node)" }
@@ -27,7 +29,7 @@ struct LabFolder: Sendable {
     /// The names of the labs that have a folder, sorted.
     static func names() throws(KernelError) -> [LabName] {
         do {
-            return try StateDirectory.open(root, create: false).entries().compactMap { LabName($0) }
+            return try StateDirectory.open(defaultRoot, create: false).entries().compactMap { LabName($0) }
                 .sorted { $0.description < $1.description }
         } catch where error.errno == .noSuchFileOrDirectory {
             return []

@@ -39,7 +39,7 @@ final class LabLock: Sendable {
     }
 
     private static func take(_ folder: LabFolder, create: Bool) throws(KernelError) -> LabLock? {
-        let root = try StateDirectory.open(LabFolder.root, create: true)
+        let root = try StateDirectory.open(folder.root, create: true)
         let gate = try root.lock(gateName, timeout: .seconds(10))
         if !create, try folder.open("") == nil { return nil }
         let lock = try root.subdirectory(folder.name.description, create: true).lock(".lock", timeout: .zero)
@@ -49,7 +49,7 @@ final class LabLock: Sendable {
 
     /// Removes the lab's folder, the lock's file with it.
     func release(removing folder: LabFolder) throws(KernelError) {
-        let root = try StateDirectory.open(LabFolder.root, create: true)
+        let root = try StateDirectory.open(folder.root, create: true)
         let gate = try root.lock(Self.gateName, timeout: .seconds(10))
         try root.removeSubdirectory(folder.name.description)
         _ = consume gate

@@ -80,4 +80,6 @@ final class Collected<Value: Sendable>: Sendable {
     var values: [Value] { storage.withLock { $0 } }
 
     func append(_ value: Value) { storage.withLock { $0.append(value) } }
+
+    func removeAll() { storage.withLock { $0 = [] } }
 }

@@ -14,6 +14,7 @@ struct LabCommand: AsyncParsableCommand {
               sudo fairlead lab up --nodes 3
               sudo fairlead lab apply -f my-manifests/
               sudo fairlead lab get pods -A -o wide
+              sudo fairlead lab request deployment/frontend -n shop --to svc/catalog:80 --count 20
               sudo fairlead lab exec deployment/frontend -n shop -- ip route
               sudo fairlead lab node node-1 -- nft list ruleset
               sudo fairlead lab down
@@ -22,7 +23,7 @@ struct LabCommand: AsyncParsableCommand {
             """,
         subcommands: [
             LabUpCommand.self, LabApplyCommand.self, LabDeleteCommand.self, LabGetCommand.self,
-            LabExecCommand.self, LabNodeCommand.self, LabStatusCommand.self,
+            LabRequestCommand.self, LabExecCommand.self, LabNodeCommand.self, LabStatusCommand.self,
             LabDownCommand.self,
         ])
 }

@@ -5,24 +5,6 @@ import Testing
 
 @testable import Lab
 
-/// Whether this process may make network namespaces, which the kernel allows to root only.
-let mayMakeNamespaces = geteuid() == 0
-
-extension Trait where Self == ConditionTrait {
-    static var needsRoot: Self { .enabled(if: mayMakeNamespaces, "making network namespaces needs root") }
-}
-
-/// Runs `body` with a lab's name nobody else has, and removes all namespaces of that name afterwards.
-func withLabName<Result>(_ body: (LabName) throws -> Result) throws -> Result {
-    let name = try #require(LabName("test-\(PodID.random())"))
-    defer {
-        for namespace in (try? NetworkNamespace.names()) ?? [] where name.owns(namespace: namespace) {
-            _ = try? NetworkNamespace.remove(named: namespace)
-        }
-    }
-    return try body(name)
-}
-
 @Suite(.needsRoot) struct UnderlayTests {
     @Test func `every node reaches every other and the gateway in both families`() throws {
         try withLabName { name in
