@@ -160,10 +160,21 @@ struct ManifestFile: Sendable {
             let reference = object.reference
             if objects[reference] == nil {
                 objects[reference] = Written(object: object, index: objects.count)
+                if let note = Self.unaddressed(object, source: source) { notes.append(note) }
             } else if !keptReferences.contains(reference) {
                 notes.append(
                     Note(source: source, object: reference, message: "is in this file twice; the second is not used"))
             }
         }
+    }
+
+    /// What to say of a service without an address: an API server would have given it one, a folder cannot.
+    private static func unaddressed(_ object: KubernetesObject, source: String) -> Note? {
+        guard case .service(let service) = object, service.type != .externalName, !service.isHeadless,
+            service.clusterIPs.isEmpty
+        else { return nil }
+        return Note(
+            source: source, object: object.reference, field: "spec.clusterIP",
+            message: "is missing; the service cannot be reached", severity: .warning)
     }
 }

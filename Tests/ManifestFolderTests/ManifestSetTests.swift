@@ -160,6 +160,19 @@ struct ManifestSetTests {
         #expect(set.notes.count == 2)
     }
 
+    @Test func `a service nobody gave an address is named`() {
+        var set = ManifestSet()
+        _ = set.update([
+            "a.yaml": content(service("a", address: "")), "b.yaml": content(service("b", address: "None")),
+            "c.yaml": content(service("c", address: "10.96.0.1")),
+        ])
+        #expect(
+            set.notes.map(\.description) == [
+                "a.yaml: Service shop/a: spec.clusterIP: is missing; the service cannot be reached"
+            ])
+        #expect(set.notes.map(\.severity) == [.warning])
+    }
+
     @Test func `a node port twice in one service is used once`() {
         var set = ManifestSet()
         _ = set.update([
@@ -178,7 +191,8 @@ struct ManifestSetTests {
         ])
         #expect(
             set.notes.map(\.description) == [
-                "a.yaml: Service shop/a: spec.ports[1].nodePort: 30080/tcp belongs to Service shop/a; it is not used here"
+                "a.yaml: Service shop/a: spec.clusterIP: is missing; the service cannot be reached",
+                "a.yaml: Service shop/a: spec.ports[1].nodePort: 30080/tcp belongs to Service shop/a; it is not used here",
             ])
         #expect(services(set)["a"]?.ports.map(\.nodePort) == [Port(30080), nil, Port(30080)])
     }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import KubernetesObjects
 import ManifestFolder
 import Testing
@@ -94,6 +95,23 @@ struct ManifestTextTests {
     @Test func `more repeated keys than mistakes make give up the file`() {
         let text = (0..<40).map { "k\($0 / 2): v" }.joined(separator: "\n")
         #expect(throws: SyntaxError.self) { try read(text) }
+    }
+
+    @Test func `the shop of the quickstart is read without a word`() throws {
+        let shop = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("scripts/shop").path
+        var kinds: Set<String> = []
+        for name in try FileManager.default.contentsOfDirectory(atPath: shop) where ManifestSet.isManifest(name) {
+            let bytes = try #require(FileManager.default.contents(atPath: "\(shop)/\(name)"))
+            for document in try ManifestText.documents(in: Array(bytes)) {
+                let decoded = KubernetesObject.decode(document, source: name)
+                #expect(decoded.notes.filter { $0.severity == .error } == [])
+                kinds.formUnion(decoded.objects.map(\.kind.description))
+                // What the lab writes back is what was read.
+                #expect(try ManifestText.documents(in: Array(ManifestText.yaml([document]).utf8)) == [document])
+            }
+        }
+        #expect(kinds.isSuperset(of: ["Namespace", "Deployment", "Service", "NetworkPolicy"]))
     }
 
     // MARK: Hostile input
