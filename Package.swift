@@ -62,7 +62,10 @@ let package = Package(
             ]),
         .target(
             name: "ManifestFolder",
-            dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "Yams"]),
+            dependencies: [
+                "NetworkAddresses", "KubernetesObjects", "KernelInterface", "Yams",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ]),
         .target(
             name: "Reconciliation",
             dependencies: [
