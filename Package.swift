@@ -84,8 +84,8 @@ let package = Package(
         .executableTarget(
             name: "fairlead-cni",
             dependencies: [
-                "NetworkAddresses", "RouteNetlink", "CNIProtocol", "AddressAllocation", "PodAttachment",
-                "KernelInterface", "LeaseStore",
+                "NetworkAddresses", "RouteNetlink", "Nftables", "CNIProtocol", "AddressAllocation", "PodAttachment",
+                "KernelInterface", "LeaseStore", .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .executableTarget(
             name: "fairlead-agent",
@@ -137,6 +137,12 @@ let package = Package(
             dependencies: ["LeaseStore", "AddressAllocation", "KernelInterface", "NetworkAddresses"]),
         .testTarget(
             name: "PodAttachmentTests", dependencies: ["PodAttachment", "CNIProtocol", "RouteNetlink", "NetworkAddresses"]),
+        .testTarget(
+            name: "CNIPluginTests",
+            dependencies: [
+                "fairlead-cni", "CNIProtocol", "PodAttachment", "KernelInterface", "Nftables", "RouteNetlink",
+                "NetworkAddresses", .product(name: "SystemPackage", package: "swift-system"),
+            ]),
         .testTarget(name: "LabTests", dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "Lab"]),
     ]
 )

@@ -4,6 +4,19 @@ public struct Outcome: Hashable, Sendable {
     public var output: String = ""
     public var diagnostics: String = ""
     public var status: Int32 = 0
+
+    public init(output: String = "", diagnostics: String = "", status: Int32 = 0) {
+        self.output = output
+        self.diagnostics = diagnostics
+        self.status = status
+    }
+
+    /// A failure before a configuration has said which version it is in.
+    public init(failure: CNIError) { self.init(failure: failure, version: .current) }
+
+    init(failure: CNIError, version: SpecVersion) {
+        self.init(output: failure.json(as: version).text + "\n", status: 1)
+    }
 }
 
 /// Runs a plugin as the container runtime's environment and input ask.
@@ -42,7 +55,7 @@ public func run(
         return Outcome(
             output: try result.map { result throws(CNIError) in try result.json(as: version).text + "\n" } ?? "")
     } catch {
-        return Outcome(output: error.json(as: version).text + "\n", status: 1)
+        return Outcome(failure: error, version: version)
     }
 }
 

@@ -40,10 +40,12 @@ public struct LinkChange: Hashable, Sendable {
     /// A link that is up can be renamed only since Linux 6.2.
     public var name: InterfaceName?
     public var alias: String?
+    /// Whether the link takes in packets for any Ethernet address (`IFF_PROMISC`).
+    public var isPromiscuous: Bool?
 
     public init(
         isUp: Bool? = nil, mtu: Int? = nil, mac: MACAddress? = nil, bridge: Int32?? = nil, name: InterfaceName? = nil,
-        alias: String? = nil
+        alias: String? = nil, isPromiscuous: Bool? = nil
     ) {
         self.isUp = isUp
         self.mtu = mtu
@@ -51,6 +53,7 @@ public struct LinkChange: Hashable, Sendable {
         self.bridge = bridge
         self.name = name
         self.alias = alias
+        self.isPromiscuous = isPromiscuous
     }
 }
 
@@ -115,7 +118,7 @@ extension RouteSocket {
         // By its name, and so without asking for its number first.
         try apply(to: 0, for: "set \(name) up") { object in
             rtnl_link_set_name(object, name.description)
-            setUp(true, object)
+            set(IFF_UP, true, object)
         }
     }
 
@@ -178,7 +181,8 @@ extension RouteSocket {
     /// Changes what `change` names about a link, all in one message.
     public func change(link index: Int32, _ change: LinkChange) throws(KernelError) {
         try apply(to: index, for: "change \(name(of: index))") { object in
-            if let isUp = change.isUp { setUp(isUp, object) }
+            if let isUp = change.isUp { set(IFF_UP, isUp, object) }
+            if let isPromiscuous = change.isPromiscuous { set(IFF_PROMISC, isPromiscuous, object) }
             if let mtu = change.mtu { rtnl_link_set_mtu(object, UInt32(clamping: mtu)) }
             if let mac = change.mac { Libnl.with(mac) { rtnl_link_set_addr(object, $0) } }
             if let bridge = change.bridge { rtnl_link_set_master(object, bridge ?? 0) }
@@ -255,13 +259,12 @@ extension NewLink {
         if let mac { Libnl.with(mac) { rtnl_link_set_addr(object, $0) } }
         if let mtu { rtnl_link_set_mtu(object, UInt32(clamping: mtu)) }
         if let bridge { rtnl_link_set_master(object, bridge) }
-        if isUp { setUp(true, object) }
+        if isUp { set(IFF_UP, true, object) }
     }
 }
 
-private func setUp(_ isUp: Bool, _ object: OpaquePointer) {
-    let flag = UInt32(IFF_UP)
-    if isUp { rtnl_link_set_flags(object, flag) } else { rtnl_link_unset_flags(object, flag) }
+private func set(_ flag: Int, _ isSet: Bool, _ object: OpaquePointer) {
+    if isSet { rtnl_link_set_flags(object, UInt32(flag)) } else { rtnl_link_unset_flags(object, UInt32(flag)) }
 }
 
 extension Link {

@@ -11,16 +11,20 @@ extension LeaseStore {
         _ owner: LeaseOwner, coolDown: CoolDown = .standard, now: Duration = Self.now
     ) throws(LeaseError) -> [IPAddress] {
         try withLock { index in
-            var file = LeaseFile(owner)
-            var held = try addresses(of: file, in: index)
-            if held.isEmpty {
-                // An old host-local's lease is the whole container's.
-                file.interface = nil
-                held = try addresses(of: file, in: index)
-            }
+            let file = LeaseFile(owner)
+            let held = try addresses(of: file, in: index)
             try free(held, coolDown: coolDown, now: now)
+            // After the leases: a process killed between the two leaves a folder that has changed since the index was
+            // complete. And also where there were none: a killed ADD may have got no further than the index.
             try index.set([], of: file)
-            return held
+            guard held.isEmpty else { return held }
+            // An old host-local's lease is the whole container's.
+            var container = file
+            container.interface = nil
+            let old = try addresses(of: container, in: index)
+            try free(old, coolDown: coolDown, now: now)
+            try index.set([], of: container)
+            return old
         }
     }
 
@@ -36,13 +40,13 @@ extension LeaseStore {
             for name in try directory.entries() {
                 // Other files may share the folder: only an address's file is a lease.
                 guard let address = IPAddress(name) else { continue }
-                if let file = try content(address) {
-                    if file.interface == nil ? validContainers.contains(file.containerID) : validFiles.contains(file) {
-                        continue
-                    }
-                    try index.set([], of: file)
+                let file = try content(address)
+                if let file {
+                    let isOld = file.interface == nil
+                    if isOld ? validContainers.contains(file.containerID) : validFiles.contains(file) { continue }
                 }
                 try free([address], coolDown: coolDown, now: now)
+                if let file { try index.set([], of: file) }
                 freed.append(address)
             }
             return freed

@@ -109,14 +109,21 @@ extension ObservedAttachment {
         {
             throw CNIError(.internal, "Bridge interface \(name) Mac doesn't match: \(expected.mac)")
         }
-        // A pod that the reference plugin attached has a host's end of another name; its result says which.
-        let port = previous.interfaces.compactMap { interface in
-            interface.sandbox.isEmpty && interface.name != name.description ? InterfaceName(interface.name) : nil
-        }
-        let link = try checkHostInterface(port.first ?? attachment.bridgedHostInterface, against: previous)
+        let port = Self.port(of: attachment, bridge: name, in: previous)
+        let link = try checkHostInterface(port, against: previous)
         guard link.bridge == bridge.index else {
             throw CNIError(
                 .internal, "CNI veth created for bridge \(name) was not found", details: "\(link.name) is no port")
         }
+    }
+
+    /// The host's end of a bridged attachment, by the result of its ADD: the reference plugin's has a name of its own.
+    public static func port(
+        of attachment: AttachmentID, bridge: InterfaceName, in previous: AttachmentResult
+    ) -> InterfaceName {
+        let names = previous.interfaces.compactMap { interface in
+            interface.sandbox.isEmpty && interface.name != bridge.description ? InterfaceName(interface.name) : nil
+        }
+        return names.first ?? attachment.bridgedHostInterface
     }
 }

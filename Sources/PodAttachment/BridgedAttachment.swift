@@ -99,8 +99,8 @@ public struct BridgedAttachment: Sendable {
 
     private var vethSteps: [Step] {
         // The pod's end comes up last: going up with an address is what makes the kernel announce it.
-        let pod = VethEnd(name: attachment.interface, mac: podMAC, mtu: mtu, isUp: false)
-        let host = VethEnd(name: hostInterface, mac: attachment.hostMAC, mtu: mtu, isUp: true)
+        let pod = VethEnd(name: attachment.interface, mac: podMAC, mtu: mtu)
+        let host = VethEnd(name: hostInterface, mac: attachment.hostMAC, mtu: mtu)
         var steps: [Step] = [.makeVeth(host: host, pod: pod, bridge: configuration.bridge)]
         if configuration.hairpin || configuration.portIsolation {
             steps.append(

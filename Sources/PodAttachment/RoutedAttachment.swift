@@ -74,12 +74,14 @@ public struct RoutedAttachment: Sendable {
     /// Everything to do, in order.
     public var steps: [Step] {
         let pod = attachment.interface
-        let podEnd = VethEnd(name: pod, mac: podMAC, mtu: mtu, isUp: true)
-        let hostEnd = VethEnd(name: hostInterface, mac: hostMAC, mtu: mtu, isUp: true)
+        // Up once its settings are made: an interface that comes up asks the network about its own addresses.
+        let podEnd = VethEnd(name: pod, mac: podMAC, mtu: mtu)
+        let hostEnd = VethEnd(name: hostInterface, mac: hostMAC, mtu: mtu)
         var steps: [Step] = [.makeVeth(host: hostEnd, pod: podEnd, bridge: nil)]
         steps += podSettings.map { .set($0, .pod) }
         steps += hostSettings.map { .set($0, .host) }
         steps += addresses.map { .addAddress($0.hostPrefix, .pod(pod)) }
+        steps.append(.setUp(.pod(pod)))
         // Never asked for, so that a pod sends its first packet at once and nothing can pose as its gateway.
         steps += families.map { .setNeighbor(Self.gateway($0), hostMAC, .pod(pod)) }
         for route in podRoutes {

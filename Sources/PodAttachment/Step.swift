@@ -19,13 +19,11 @@ public struct VethEnd: Hashable, Sendable {
     public var name: InterfaceName
     public var mac: MACAddress
     public var mtu: Int
-    public var isUp: Bool
 
-    public init(name: InterfaceName, mac: MACAddress, mtu: Int, isUp: Bool) {
+    public init(name: InterfaceName, mac: MACAddress, mtu: Int) {
         self.name = name
         self.mac = mac
         self.mtu = mtu
-        self.isUp = isUp
     }
 }
 
@@ -39,7 +37,7 @@ public enum Step: Hashable, Sendable {
     /// with every pod.
     case pinMAC(Place)
     case setPromiscuous(Place)
-    /// Both ends in one request, the host's as a port of `bridge`.
+    /// Both ends in one request, the host's end up and a port of `bridge`, the pod's end down.
     case makeVeth(host: VethEnd, pod: VethEnd, bridge: InterfaceName?)
     case setPort(InterfaceName, hairpin: Bool, isolated: Bool)
     case set(Setting, Place.Side)

@@ -1,0 +1,55 @@
+import CNIProtocol
+
+/// The IPAM plugin of a network, as the plugin above it sees it: our own in this process, another one as a program.
+struct AddressDelegate {
+    private let own: (any Plugin)?
+    private let foreign: ForeignPlugin
+
+    init(_ type: String) {
+        // A start of the same binary again would double the time of an ADD.
+        own = type == HostLocalPlugin().name ? HostLocalPlugin() : nil
+        foreign = ForeignPlugin(type: type)
+    }
+
+    /// Gets addresses, or fails and holds none.
+    func add(_ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
+        if let own { return try own.add(request) }
+        do throws(CNIError) {
+            let output = try foreign.run("ADD", request.network)
+            return try AttachmentResult(
+                printedBy: foreign.type, output: output, for: request.configuration.version)
+        } catch {
+            // As the specification asks: a plugin that failed half way is told to clean up.
+            _ = try? foreign.run("DEL", request.network)
+            throw error
+        }
+    }
+
+    func delete(_ request: AttachmentRequest) throws(CNIError) {
+        if let own { try own.delete(request) } else { try foreign.run("DEL", request.network) }
+    }
+
+    func check(_ request: AttachmentRequest) throws(CNIError) {
+        if let own { try own.check(request) } else { try foreign.run("CHECK", request.network) }
+    }
+
+    func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
+        if let own { try own.collectGarbage(request) } else { try foreign.run("GC", request) }
+    }
+
+    func status(_ request: NetworkRequest) throws(CNIError) {
+        if let own { try own.status(request) } else { try foreign.run("STATUS", request) }
+    }
+
+    /// Gives back what `add` got, for an ADD that failed with `error` afterwards.
+    func releasing(_ request: AttachmentRequest, after error: CNIError) -> CNIError {
+        do throws(CNIError) {
+            try delete(request)
+            return error
+        } catch let failure {
+            let words = "and the addresses were not released: \(failure.message)"
+            return CNIError(
+                error.code, error.message, details: error.details.isEmpty ? words : "\(error.details); \(words)")
+        }
+    }
+}

@@ -1,0 +1,214 @@
+import CNIProtocol
+import KernelInterface
+import NetworkAddresses
+import PodAttachment
+import RouteNetlink
+import SystemPackage
+
+/// Carries out the steps of an attachment over two sockets, one on the host and one in the pod.
+///
+/// A step that fails takes everything back that was done before it, last first, and the failure is the step's own: what
+/// went wrong on the way back is only added to it.
+struct AttachmentExecutor: ~Copyable {
+    let host: RouteSocket
+    let pod: PodNamespace
+    /// Asked before each step, with what is about to be done; a test fails the step by throwing.
+    private let interruption: Interruption
+    private var undos: [Step.Undo] = []
+    /// The numbers of the links that steps named.
+    private var indices: [Place: Int32] = [:]
+
+    typealias Interruption = @Sendable (String) throws(CNIError) -> Void
+
+    /// Opens both sides; the calling thread is on the host.
+    static func open(namespacePath: String, interruption: @escaping Interruption) throws(CNIError) -> AttachmentExecutor
+    {
+        let pod = try PodNamespace.open(namespacePath)
+        let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
+        return AttachmentExecutor(host: host, pod: pod, interruption: interruption)
+    }
+
+    private init(host: consuming RouteSocket, pod: consuming PodNamespace, interruption: @escaping Interruption) {
+        self.host = host
+        self.pod = pod
+        self.interruption = interruption
+    }
+
+    /// Fails where the pod has an interface of this name already, before anything is done about it.
+    func requireFree(_ interface: InterfaceName, peer: InterfaceName) throws(CNIError) {
+        guard try kernel({ () throws(KernelError) in try pod.socket.link(named: interface) }) == nil else {
+            throw CNIError(
+                .internal, "container veth name (\"\(interface)\") peer provided (\"\(peer)\") already exists")
+        }
+    }
+
+    /// What the default route leads through; nil where there is none.
+    func underlay() throws(CNIError) -> Underlay? {
+        // Addresses for documentation, on no network: only a default route leads to them.
+        for (text, family) in [("192.0.2.1", AddressFamily.ipv4), ("2001:db8::1", .ipv6)] {
+            guard let address = IPAddress(text) else { continue }
+            let link = try kernel { () throws(KernelError) -> Link? in
+                let decision = try host.decide(to: address)
+                return decision.kind == .unicast ? try host.link(index: decision.link) : nil
+            }
+            if let link { return Underlay(mtu: link.mtu, family: family) }
+        }
+        return nil
+    }
+
+    /// Carries out the steps in order, or fails and takes all of them back.
+    mutating func run(_ steps: [Step]) throws(CNIError) {
+        for step in steps {
+            do throws(CNIError) {
+                try interruption(step.description)
+                try perform(step)
+            } catch {
+                throw takingBack(after: CNIError(error.code, error.message, details: error.details))
+            }
+            if let undo = step.undo { undos.append(undo) }
+        }
+    }
+
+    /// Takes back all that was done, last first; gives `error` with what could not be taken back.
+    mutating func takingBack(after error: CNIError) -> CNIError {
+        var error = error
+        while let undo = undos.popLast() {
+            do throws(CNIError) { try perform(undo) } catch let failure {
+                error.details += (error.details.isEmpty ? "" : "; ") + "and not taken back: \(failure.message)"
+            }
+        }
+        return error
+    }
+
+    // MARK: - Single steps
+
+    private mutating func index(of place: Place) throws(CNIError) -> Int32 {
+        if let index = indices[place] { return index }
+        guard let link = try link(at: place) else { throw CNIError(.internal, "interface \(place) not found") }
+        indices[place] = link.index
+        return link.index
+    }
+
+    private func link(at place: Place) throws(CNIError) -> Link? {
+        try kernel { () throws(KernelError) in
+            switch place.side {
+            case .host: try host.link(named: place.interface)
+            case .pod: try pod.socket.link(named: place.interface)
+            }
+        }
+    }
+
+    /// Runs `body` with the socket of a place's side and the number of its interface.
+    private mutating func at(
+        _ place: Place, _ body: (borrowing RouteSocket, Int32) throws(KernelError) -> Void
+    ) throws(CNIError) {
+        let index = try index(of: place)
+        try kernel { () throws(KernelError) in
+            switch place.side {
+            case .host: try body(host, index)
+            case .pod: try body(pod.socket, index)
+            }
+        }
+    }
+
+    private mutating func perform(_ step: Step) throws(CNIError) {
+        switch step {
+        case .makeBridge(let name, let mac, let mtu):
+            let bridge = NewLink(name, mac: mac, mtu: mtu, isUp: true)
+            do throws(KernelError) { try host.addBridge(bridge) } catch {
+                throw CNIError("failed to create bridge \"\(name)\"", error)
+            }
+        case .setUp(let place):
+            try at(place) { socket, index throws(KernelError) in try socket.change(link: index, LinkChange(isUp: true))
+            }
+        case .pinMAC(let place):
+            guard let link = try link(at: place) else { throw CNIError(.internal, "interface \(place) not found") }
+            try at(place) { socket, index throws(KernelError) in
+                try socket.change(link: index, LinkChange(mac: link.mac))
+            }
+        case .setPromiscuous(let place):
+            try at(place) { socket, index throws(KernelError) in
+                try socket.change(link: index, LinkChange(isPromiscuous: true))
+            }
+        case .makeVeth(let hostEnd, let podEnd, let bridge):
+            try makeVeth(hostEnd, podEnd, bridge: bridge)
+        case .setPort(let port, let hairpin, let isolated):
+            try at(.host(port)) { socket, index throws(KernelError) in
+                try socket.setBridgePort(link: index, hairpin: hairpin, isolated: isolated)
+            }
+        case .set(let setting, let side):
+            try set(setting, on: side)
+        case .addAddress(let prefix, let place):
+            try at(place) { socket, index throws(KernelError) in try socket.add(InterfaceAddress(prefix, link: index)) }
+        case .removeAddress(let prefix, let place):
+            try at(place) { socket, index throws(KernelError) in
+                try socket.remove(InterfaceAddress(prefix, link: index))
+            }
+        case .addRoute(let route, let place):
+            try at(place) { socket, index throws(KernelError) in try socket.add(route.route(on: index)) }
+        case .setNeighbor(let address, let mac, let place):
+            try at(place) { socket, index throws(KernelError) in
+                try socket.replace(Neighbor(address, mac: mac, link: index))
+            }
+        case .forgetNeighbor(let address, let place):
+            try at(place) { socket, index throws(KernelError) in
+                try socket.remove(Neighbor(address, mac: nil, link: index))
+            }
+        }
+    }
+
+    private mutating func makeVeth(
+        _ hostEnd: VethEnd, _ podEnd: VethEnd, bridge: InterfaceName?
+    ) throws(CNIError) {
+        var port: Int32?
+        if let bridge { port = try index(of: .host(bridge)) }
+        let end = NewLink(hostEnd.name, mac: hostEnd.mac, mtu: hostEnd.mtu, isUp: true, bridge: port)
+        let peer = NewLink(podEnd.name, mac: podEnd.mac, mtu: podEnd.mtu)
+        do throws(KernelError) {
+            try host.addVeth(end, peer: peer, in: pod.namespace)
+        } catch {
+            throw CNIError("failed to make veth pair", error)
+        }
+    }
+
+    private func set(_ setting: Setting, on side: Place.Side) throws(CNIError) {
+        do throws(KernelError) {
+            switch side {
+            case .host: try apply(setting)
+            case .pod: try pod.namespace.withEntered { () throws(KernelError) in try apply(setting) }
+            }
+        } catch  where !setting.isRequired {
+            // Better with than without, but a kernel that lacks it, or a /proc that is read-only, is no obstacle.
+        } catch {
+            throw CNIError(error)
+        }
+    }
+
+    private func perform(_ undo: Step.Undo) throws(CNIError) {
+        switch undo {
+        case .removeLink(let name):
+            _ = try remove(name, from: host)
+        case .removeBridge(let name):
+            let links = try kernel { () throws(KernelError) in try host.links() }
+            guard let bridge = links.first(where: { $0.name == name }),
+                !links.contains(where: { $0.bridge == bridge.index })
+            else { return }
+            try kernel { () throws(KernelError) in try host.deleteLink(index: bridge.index) }
+        case .addAddress(let prefix, let place):
+            guard let link = try link(at: place) else { return }
+            try kernel { () throws(KernelError) in try host.add(InterfaceAddress(prefix, link: link.index)) }
+        case .removeAddress(let prefix, let place):
+            guard let link = try link(at: place) else { return }
+            try kernel { () throws(KernelError) in try host.remove(InterfaceAddress(prefix, link: link.index)) }
+        }
+    }
+}
+
+/// Gives a setting of the calling thread's namespace its value.
+///
+/// A required one is read first: it is mostly right already, and writing it takes the lock that every change of an
+/// interface needs, or is not allowed at all.
+private func apply(_ setting: Setting) throws(KernelError) {
+    if setting.isRequired, try KernelSetting.read(setting.path) == setting.value { return }
+    try KernelSetting.write(setting.path, setting.value)
+}

@@ -1,0 +1,134 @@
+import CNIProtocol
+import KernelInterface
+import NetworkAddresses
+import PodAttachment
+import RouteNetlink
+
+/// The house's own attachment of a pod: a veth that the node routes to, and a record for the node agent.
+struct FairleadPlugin: Plugin {
+    let name = "fairlead"
+    /// Asked before each step of ADD; a test makes any of them fail.
+    var interruption: AttachmentExecutor.Interruption = { _ throws(CNIError) in }
+
+    func add(_ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
+        let arguments = try request.arguments()
+        let configuration = try FairleadConfiguration(request.configuration, arguments: arguments)
+        let delegate = AddressDelegate(configuration.addressPlugin)
+        var executor = try AttachmentExecutor.open(namespacePath: request.namespacePath, interruption: interruption)
+        try executor.requireFree(request.attachment.interface, peer: request.attachment.routedHostInterface)
+        let underlay = configuration.mtu == nil ? try executor.underlay() : nil
+        try interruption("reserve addresses")
+        let leased = try delegate.add(request)
+        do throws(CNIError) {
+            let plan = try RoutedAttachment(
+                request.attachment, leased: leased, configuration: configuration, underlay: underlay)
+            try executor.run(plan.steps)
+            do throws(CNIError) {
+                return try announce(plan, request, configuration, arguments)
+            } catch {
+                throw executor.takingBack(after: error)
+            }
+        } catch {
+            throw delegate.releasing(request, after: error)
+        }
+    }
+
+    /// Tells the node agent of the pod, and waits for it where the configuration says so.
+    private func announce(
+        _ plan: RoutedAttachment, _ request: AttachmentRequest, _ configuration: FairleadConfiguration,
+        _ arguments: CNIArguments
+    ) throws(CNIError) -> AttachmentResult {
+        let records = AttachmentRecords(folder: configuration.stateFolder)
+        let record = AttachmentRecord(
+            attachment: request.attachment, network: request.configuration.name, namespacePath: request.namespacePath,
+            podNamespace: arguments["K8S_POD_NAMESPACE"] ?? "", podName: arguments["K8S_POD_NAME"] ?? "",
+            podUID: arguments["K8S_POD_UID"] ?? "", addresses: plan.addresses, hostInterface: plan.hostInterface,
+            hostMAC: plan.hostMAC, podMAC: plan.podMAC)
+        try interruption("write the attachment record")
+        try records.write(record)
+        do throws(CNIError) {
+            try interruption("pass the policy gate")
+            if case .wait(let limit) = configuration.policyGate {
+                try PolicyGate.pass(plan.addresses, atMost: limit)
+            }
+            let result = plan.result(sandbox: request.namespacePath)
+            // A result that cannot be said in the configuration's version is a failure while it can be taken back.
+            _ = try result.json(as: request.configuration.version)
+            return result
+        } catch {
+            try? records.remove(request.attachment)
+            throw error
+        }
+    }
+
+    func delete(_ request: AttachmentRequest) throws(CNIError) {
+        // The interfaces first: an address must not be given to another while somebody can still use it.
+        try removeInterfaces(of: request, hostInterface: request.attachment.routedHostInterface)
+        try AttachmentRecords(folder: StateFolder(request.configuration)).remove(request.attachment)
+        if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
+    }
+
+    func check(_ request: AttachmentRequest) throws(CNIError) {
+        let previous = try request.configuration.requiredPreviousResult()
+        let pod = try PodNamespace.open(request.namespacePath)
+        if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).check(request) }
+        var observed = ObservedAttachment()
+        try observed.observePod(request.attachment.interface, in: pod)
+        try kernel { () throws(KernelError) in
+            let host = try RouteSocket.open()
+            guard let link = try host.link(named: request.attachment.routedHostInterface) else { return }
+            observed.hostInterface = link
+            observed.hostRoutes = try host.routes(origin: .fairlead).filter { $0.link == link.index }
+            observed.hostNeighbors = try host.neighbors(link: link.index)
+        }
+        try observed.checkPod(of: request, against: previous)
+        try observed.checkRouted(request.attachment, against: previous)
+        let records = AttachmentRecords(folder: try StateFolder(request.configuration))
+        guard try records.read(request.attachment) != nil else {
+            throw CNIError(
+                .internal, "attachment record \(AttachmentRecord.fileName(of: request.attachment)) not found",
+                details: "the node agent does not know of the pod; it should be in \(records.folder.attachments)")
+        }
+    }
+
+    func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
+        let valid = try request.configuration.validAttachments()
+        var failure: CNIError?
+        let note = { (body: () throws(CNIError) -> Void) in
+            do throws(CNIError) { try body() } catch { failure = failure ?? error }
+        }
+        // Whatever fails, the rest is still collected; the first failure is reported.
+        note { () throws(CNIError) in
+            let records = AttachmentRecords(folder: try StateFolder(request.configuration))
+            for record in try records.all(of: request.configuration.name) where !valid.contains(record.attachment) {
+                let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
+                _ = try remove(record.attachment.routedHostInterface, from: host)
+                try records.remove(record.attachment)
+            }
+        }
+        note { () throws(CNIError) in
+            if let type = try request.configuration.addressPlugin() {
+                try AddressDelegate(type).collectGarbage(request)
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    func status(_ request: NetworkRequest) throws(CNIError) {
+        let configuration = try FairleadConfiguration(request.configuration, arguments: CNIArguments())
+        try AddressDelegate(configuration.addressPlugin).status(request)
+    }
+}
+
+extension ObservedAttachment {
+    /// Fills in what the pod has.
+    mutating func observePod(_ interface: InterfaceName, in pod: borrowing PodNamespace) throws(CNIError) {
+        do throws(KernelError) {
+            podInterface = try pod.socket.link(named: interface)
+            podRoutes = try pod.socket.routes()
+            if let podInterface { podAddresses = try pod.socket.addresses(of: podInterface.index).map(\.prefix) }
+        } catch {
+            throw CNIError(error)
+        }
+    }
+}

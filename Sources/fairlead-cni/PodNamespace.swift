@@ -1,0 +1,62 @@
+import CNIProtocol
+import KernelInterface
+import NetworkAddresses
+import RouteNetlink
+import SystemPackage
+
+/// A pod's network namespace, open, with a socket in it.
+struct PodNamespace: ~Copyable {
+    let namespace: NetworkNamespace
+    let socket: RouteSocket
+
+    /// Opens the namespace of a request that needs one.
+    static func open(_ path: String) throws(CNIError) -> PodNamespace {
+        do throws(KernelError) {
+            let namespace = try NetworkNamespace.open(path)
+            let socket = try namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
+            return PodNamespace(namespace: namespace, socket: socket)
+        } catch {
+            throw CNIError(.invalidNamespace, "failed to open netns \"\(path)\": \(error.errno)")
+        }
+    }
+
+    /// Opens the namespace for a DEL; nil where the path is empty, gone, or no namespace any more.
+    static func openIfPresent(_ path: String) throws(CNIError) -> PodNamespace? {
+        guard !path.isEmpty else { return nil }
+        do throws(KernelError) {
+            let namespace = try NetworkNamespace.open(path)
+            let socket = try namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
+            return PodNamespace(namespace: namespace, socket: socket)
+        } catch {
+            // A name in /run/netns outlives its namespace over a reboot as an empty file.
+            let gone: Set<Errno> = [.noSuchFileOrDirectory, .notDirectory, .invalidArgument, .noSuchProcess]
+            if gone.contains(error.errno) { return nil }
+            throw CNIError(error)
+        }
+    }
+}
+
+/// Removes the interfaces of an attachment, whatever is left of them.
+///
+/// The host's end first, by the name that the request alone gives: with it goes the pod's end, also in a namespace
+/// whose path is gone. Where there is none the pod may hold an interface that another program's plugin made.
+func removeInterfaces(of request: AttachmentRequest, hostInterface: InterfaceName) throws(CNIError) {
+    let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
+    if try remove(hostInterface, from: host) { return }
+    guard let pod = try PodNamespace.openIfPresent(request.namespacePath) else { return }
+    _ = try remove(request.attachment.interface, from: pod.socket)
+}
+
+/// Removes a link; false where there is none.
+func remove(_ name: InterfaceName, from socket: borrowing RouteSocket) throws(CNIError) -> Bool {
+    do throws(KernelError) {
+        guard let link = try socket.link(named: name) else { return false }
+        try socket.deleteLink(index: link.index)
+        return true
+    } catch  where error.errno == .noSuchDevice {
+        // Gone between the two requests: its namespace ended.
+        return true
+    } catch {
+        throw CNIError(error)
+    }
+}
