@@ -10,9 +10,14 @@ extension PolicyCompiler {
         for owner in dirty { place(owner) }
         let changed = membership.settleNumbers()
         if changed.all { for (owner, member) in members where !member.places.isEmpty { dirty.insert(owner) } }
-        dirty.formUnion(profiles.write(membership, log: log, changed: changed.groups, all: changed.all))
+        let written = profiles.write(membership, log: log, changed: changed.groups, all: changed.all)
+        dirty.formUnion(written.owners)
 
         var update = PolicyUpdate()
+        if written.isRenamed {
+            // A name is used again for something else: everybody lets go of it before anybody takes it.
+            update.contributions = dirty.filter { members[$0]?.contributes == true }.sorted().map { ($0, nil) }
+        }
         if isNodeChanged { update.frameChains = PolicyTable.chains(on: node) }
         update.isRestrictive = grantRights()
         for owner in dirty.sorted() { contribute(owner, to: &update) }

@@ -30,15 +30,16 @@ extension Contribution {
         for address in addresses {
             let (family, part) = (address.family, KeyPart.address(address))
             func add(_ key: ElementKey, _ value: Element.Value? = nil, to set: String) {
-                elements[set, default: []].append(Element(key, value, comment: name))
+                members.append(Member(Element(key, value, comment: name), in: set))
             }
             for group in groups { add(ElementKey(.number(group), part), to: PolicyTable.members(family)) }
             guard local.contains(address) else { continue }
             add(ElementKey(part), to: PolicyTable.localPods(family))
             if let verdict = egress.verdict { add(ElementKey(part), .verdict(verdict), to: PolicyTable.egress(family)) }
             if let verdict = ingress.verdict { add(ElementKey(part), .verdict(verdict), to: PolicyTable.ingress(family)) }
-            if egress.verdict != nil || ingress.verdict != nil {
-                add(ElementKey(part, part), to: PolicyTable.hairpin(family))
+            guard egress.verdict != nil || ingress.verdict != nil else { continue }
+            for own in addresses where own.family == family {
+                add(ElementKey(part, .address(own)), to: PolicyTable.hairpin(family))
             }
         }
         guard !local.isEmpty else { return }

@@ -47,11 +47,13 @@ struct ProfileStore: Sendable {
 
     /// Writes the chains of new profiles, and of those that refer to groups with other numbers than before.
     ///
-    /// - Returns: The pods under profiles whose chain or its name is another now.
+    /// - Returns: The pods under profiles whose chain or its name is another now, and whether a name may have gone from
+    ///   one chain or set to another.
     mutating func write(
         _ membership: borrowing Membership, log: DenialLog, changed: Set<PeerGroup>, all: Bool
-    ) -> Set<PolicyOwner> {
-        if setNumbers.settle() || all {
+    ) -> (owners: Set<PolicyOwner>, isRenamed: Bool) {
+        var isRenamed = setNumbers.settle()
+        if isRenamed || all {
             unwritten.formUnion(entries.keys)
         } else if !changed.isEmpty {
             for (source, entry) in entries where entry.profile.groups.contains(where: changed.contains) {
@@ -70,8 +72,9 @@ struct ProfileStore: Sendable {
             owners.formUnion(entry.owners)
         }
         unwritten = []
-        if chainNumbers.settle() { for entry in entries.values { owners.formUnion(entry.owners) } }
-        return owners
+        if chainNumbers.settle() { isRenamed = true }
+        if isRenamed { for entry in entries.values { owners.formUnion(entry.owners) } }
+        return (owners, isRenamed)
     }
 
     func dispatch(_ isolation: Isolation) -> Dispatch {

@@ -30,24 +30,27 @@ struct StableNumbers: Sendable {
 
     /// Gives every text in use its number and takes back those of the others.
     ///
-    /// - Returns: Whether a text that already had a number has another one now.
+    /// - Returns: Whether a number that stood for one text may stand for another now. What was named by numbers has to be
+    ///   taken down before it is put up again then.
     mutating func settle() -> Bool {
         let added = touched.filter { users[$0] != nil && numbers[$0] == nil }
         let removed = touched.filter { users[$0] == nil && numbers[$0] != nil }
         touched = []
+        let freed = Set(removed.map { numbers[$0]! })
         for text in removed { taken[numbers.removeValue(forKey: text)!] = nil }
         // A displaced text may stand where a new one belongs, or belong where an old one stood.
         var isSimple = displaced.isEmpty || added.isEmpty && removed.isEmpty
         for text in added where isSimple {
             let number = choice(0, of: text)
-            if taken[number] == nil { assign(number, to: text) } else { isSimple = false }
+            isSimple = taken[number] == nil && !freed.contains(number)
+            if isSimple { assign(number, to: text) }
         }
-        return isSimple ? false : reassign()
+        if !isSimple { reassign() }
+        return !isSimple
     }
 
     /// Gives out all numbers anew, in the order of the texts.
-    private mutating func reassign() -> Bool {
-        let before = numbers
+    private mutating func reassign() {
         numbers = [:]
         taken = [:]
         displaced = []
@@ -57,7 +60,6 @@ struct StableNumbers: Sendable {
             assign(choice(attempt, of: text), to: text)
             if attempt > 0 { displaced.insert(text) }
         }
-        return before.contains { numbers[$0.key] != nil && numbers[$0.key] != $0.value }
     }
 
     private mutating func assign(_ number: UInt32, to text: String) {

@@ -20,9 +20,7 @@ extension PolicyTable {
         let node = PolicyNode(name: nodeName, podCIDRs: (cluster.nodes[nodeName]?.podCIDRs ?? []).map(\.network).sorted())
         var ruleset = frame(on: node, epoch: epoch)
         for contribution in table.contributions {
-            for (set, elements) in contribution.elements {
-                for element in elements { ruleset.sets[set]!.elements[element.key] = element }
-            }
+            for member in contribution.members { ruleset.sets[member.set]!.elements[member.element.key] = member.element }
             ruleset.chains.merge(contribution.chains) { first, _ in first }
             ruleset.sets.merge(contribution.sets) { first, _ in first }
         }
