@@ -70,7 +70,8 @@ let package = Package(
             name: "Reconciliation",
             dependencies: [
                 "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "ServiceRules", "PolicyRules",
-                "OverlayRoutes", "KernelInterface", .product(name: "Logging", package: "swift-log"),
+                "OverlayRoutes", "KernelInterface", "NetlinkWire", .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .target(
             name: "Lab",
@@ -90,10 +91,12 @@ let package = Package(
         .executableTarget(
             name: "fairlead-agent",
             dependencies: [
-                "NetworkAddresses", "KubernetesObjects", "ManifestFolder", "Reconciliation", "KernelInterface",
+                "NetworkAddresses", "KubernetesObjects", "CNIProtocol", "PolicyRules", "OverlayRoutes", "ManifestFolder",
+                "Reconciliation", "KernelInterface",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ]),
         .executableTarget(
             name: "fairlead",
@@ -104,6 +107,14 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ]),
 
+        .executableTarget(
+            name: "fairlead-bench",
+            dependencies: [
+                "NetworkAddresses", "Nftables", "KubernetesObjects", "ServiceRules", "KernelInterface", "Reconciliation",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ]),
+
         // MARK: - Tests
 
         .testTarget(name: "NetworkAddressesTests", dependencies: ["NetworkAddresses"]),
@@ -112,6 +123,12 @@ let package = Package(
         .testTarget(
             name: "OverlayRoutesTests",
             dependencies: ["OverlayRoutes", "KubernetesObjects", "RouteNetlink", "NetworkAddresses"]),
+        .testTarget(
+            name: "ReconciliationTests",
+            dependencies: [
+                "Reconciliation", "KernelInterface", "KubernetesObjects", "NetworkAddresses", "Nftables", "OverlayRoutes",
+                "RouteNetlink", "ServiceRules", .product(name: "Logging", package: "swift-log"),
+            ]),
         .testTarget(name: "NftablesTests", dependencies: ["Nftables", "NetworkAddresses"]),
         .testTarget(name: "NetlinkWireTests", dependencies: ["NetlinkWire", "NetworkAddresses"]),
         .testTarget(

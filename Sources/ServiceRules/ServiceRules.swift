@@ -52,7 +52,7 @@ private struct ServicePlanning {
         if case .clientIP = service.sessionAffinity {
             note("spec.sessionAffinity", "ClientIP is not supported yet: each connection picks an endpoint at random")
         }
-        if service.sourceRanges?.isEmpty == false {
+        if service.sourceRanges != nil {
             note("spec.loadBalancerSourceRanges", "is not supported yet: load balancer addresses stay closed")
         }
         for address in service.clusterIPs {
@@ -83,7 +83,7 @@ private struct ServicePlanning {
         for address in service.clusterIPs { add(address, port.number, external: false) }
         for address in service.externalIPs { add(address, port.number, external: true) }
         // Closed rather than open to everyone, as long as the ranges cannot be kept to.
-        if service.sourceRanges?.isEmpty ?? true {
+        if service.sourceRanges == nil {
             for ingress in service.ingress where ingress.mode == .virtualIP {
                 add(ingress.address, port.number, external: true)
             }

@@ -1,0 +1,185 @@
+public import KernelInterface
+public import KubernetesObjects
+public import Logging
+internal import NetworkAddresses
+public import OverlayRoutes
+public import PolicyRules
+internal import ServiceRules
+
+/// What the agent takes care of; each can be left to somebody else.
+public enum Component: String, Hashable, Sendable, CaseIterable {
+    case overlay
+    case services
+    case policy
+}
+
+/// Something that happened, in the words of its source.
+public enum NodeEvent: Sendable {
+    /// Changed objects, and all that is wrong with those of this source now.
+    case objects([ObjectEvent], notes: [Note], revision: String)
+    /// All attachments of this node, as the CNI plugins recorded them.
+    case attachments([LocalAttachment])
+    /// Links, routes, neighbours or addresses changed in the kernel, maybe by somebody else.
+    case kernelChanged
+}
+
+/// What a pass over the node came to.
+public struct SyncReport: Hashable, Sendable {
+    /// Whether the kernel holds all that it should.
+    public var isSynced = false
+    /// The revision of the objects it holds.
+    public var revision = ""
+    /// Edits made in the kernel.
+    public var changes = 0
+    /// What is wrong with objects; the rest works.
+    public var notes: [Note] = []
+    /// What the kernel refused; tried again.
+    public var errors: [String] = []
+}
+
+/// Brings the kernel of this node to what the cluster's objects say: observe, decide, do.
+///
+/// All of it runs on one thread, so no two passes meet, and blocking calls to the kernel block nobody else.
+public actor NodeReconciler {
+    public struct Configuration: Sendable {
+        public var nodeName: String
+        public var components: Set<Component>
+        public var overlay: OverlayConfiguration
+        /// Where denied packets are reported.
+        public var denialLog: DenialLog
+        /// Where the count of policy epochs begins, and the field of the conntrack mark that holds it.
+        public var firstEpoch: PolicyEpoch
+
+        public init(
+            nodeName: String, components: Set<Component> = Set(Component.allCases),
+            overlay: OverlayConfiguration = OverlayConfiguration(), denialLog: DenialLog = DenialLog(),
+            firstEpoch: PolicyEpoch = PolicyEpoch(1)!
+        ) {
+            self.nodeName = nodeName
+            self.components = components
+            self.overlay = overlay
+            self.denialLog = denialLog
+            self.firstEpoch = firstEpoch
+        }
+    }
+
+    private let thread = KernelThread()
+    private let configuration: Configuration
+    private let logger: Logger
+    private var services: ServiceDataplane
+    private var policy: PolicyDataplane
+    private var overlay: OverlayDataplane
+    private var facts = NodeFacts()
+    /// Nothing is written before the objects are known: half a cluster would tear down what the other half needs.
+    private var hasObjects = false
+    private var needsOverlayPass = true
+    private var sourceNotes: [Note] = []
+    private var revision = ""
+
+    public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.executor }
+
+    /// Opens the sockets in the network namespace of the process.
+    public init(_ configuration: Configuration, logger: Logger) throws(KernelError) {
+        self.configuration = configuration
+        self.logger = logger
+        let node = NodeContext(name: configuration.nodeName)
+        services = try ServiceDataplane(node: node)
+        policy = try PolicyDataplane(
+            nodeName: configuration.nodeName, log: configuration.denialLog, epoch: configuration.firstEpoch)
+        overlay = try OverlayDataplane(nodeName: configuration.nodeName, configuration: configuration.overlay)
+    }
+
+    /// Takes in what happened and brings the kernel up to date, in one pass for all of it.
+    public func apply(_ events: [NodeEvent]) -> SyncReport {
+        for event in events {
+            switch event {
+            case .objects(let objects, let notes, let newRevision):
+                for object in objects { apply(object) }
+                sourceNotes = notes
+                revision = newRevision
+            case .attachments(let attachments): policy.setAttachments(attachments)
+            case .kernelChanged: needsOverlayPass = true
+            }
+        }
+        guard hasObjects else { return SyncReport() }
+        return reconcile()
+    }
+
+    private func apply(_ event: ObjectEvent) {
+        if event == .synced { hasObjects = true }
+        services.apply(event)
+        policy.apply(event)
+        if overlay.apply(event) { needsOverlayPass = true }
+        facts.apply(event)
+    }
+
+    private func reconcile() -> SyncReport {
+        var report = SyncReport(revision: revision, notes: sourceNotes)
+        let node = facts.context(of: configuration.nodeName)
+        // Policy first: a new pod is closed before a route or a service leads to it.
+        attempt(.policy, &report) { () throws(KernelError) in
+            try policy.commit()
+        }
+        attempt(.services, &report) { () throws(KernelError) in
+            services.setNode(node)
+            return try services.commit()
+        }
+        if needsOverlayPass {
+            attempt(.overlay, &report) { () throws(KernelError) in
+                let changes = try overlay.reconcile()
+                needsOverlayPass = false
+                return changes
+            }
+        }
+        report.notes += overlay.notes + services.notes + policy.notes
+        report.isSynced = report.errors.isEmpty
+        return report
+    }
+
+    /// Runs one component's pass; its failure is the component's alone.
+    private func attempt(
+        _ component: Component, _ report: inout SyncReport, _ body: () throws(KernelError) -> Int
+    ) {
+        guard configuration.components.contains(component) else { return }
+        do {
+            let changes = try body()
+            report.changes += changes
+            if changes > 0 {
+                logger.info(
+                    "Programmed the kernel",
+                    metadata: ["component": "\(component.rawValue)", "changes": "\(changes)", "revision": "\(revision)"])
+            }
+        } catch {
+            report.errors.append("\(component.rawValue): \(error)")
+            logger.error("The kernel refused", metadata: ["component": "\(component.rawValue)", "error": "\(error)"])
+        }
+    }
+}
+
+/// The objects that describe the node and the cluster's address ranges.
+private struct NodeFacts {
+    private var nodes: [String: Node] = [:]
+    private var serviceCIDRs: [String: ServiceCIDR] = [:]
+
+    mutating func apply(_ event: ObjectEvent) {
+        switch event {
+        case .set(.node(let node)): nodes[node.name] = node
+        case .set(.serviceCIDR(let cidr)): serviceCIDRs[cidr.metadata.name] = cidr
+        case .removed(let reference) where reference.kind == .node: nodes[reference.name] = nil
+        case .removed(let reference) where reference.kind == .serviceCIDR: serviceCIDRs[reference.name] = nil
+        default: break
+        }
+    }
+
+    func context(of name: String) -> NodeContext {
+        let node = nodes[name]
+        return NodeContext(
+            name: name, addresses: firstOfEachFamily(node?.internalIPs ?? []), podCIDRs: node?.podCIDRs ?? [],
+            serviceCIDRs: serviceCIDRs.values.flatMap(\.cidrs).sorted())
+    }
+
+    /// A node port answers at the node's primary address of each family, as kube-proxy's default in nftables mode.
+    private func firstOfEachFamily(_ addresses: [IPAddress]) -> [IPAddress] {
+        AddressFamily.allCases.compactMap { family in addresses.first { $0.family == family } }
+    }
+}
