@@ -160,7 +160,8 @@ extension ChildProcess {
         case .null: return try null(operation)
         case .file(let path):
             let flags = O_WRONLY | O_CREAT | O_APPEND
-            return try Descriptor.open(path, flags, mode: 0o644, for: "\(operation): open \(path)").aboveStandardStreams()
+            let file = try Descriptor.open(path, flags, mode: 0o644, for: "\(operation): open \(path)")
+            return try file.aboveStandardStreams()
         }
     }
 

@@ -3,9 +3,9 @@ import SystemPackage
 
 /// The settings under `/proc/sys`; those under `net` belong to the calling thread's network namespace.
 public enum KernelSetting {
-    /// A setting's text without the newline, nil where the kernel has no such setting (IPv6 switched off, no such link).
+    /// A setting's text without the newline; nil where the kernel has none of that name (no IPv6, no such link).
     ///
-    /// - Parameter path: Components, because interface names may hold dots: `["net", "ipv4", "conf", "eth0.5", "forwarding"]`.
+    /// - Parameter path: Components, because interface names may hold dots: `["net", "ipv4", "conf", "eth0.5", "mtu"]`.
     public static func read(_ path: [String]) throws(KernelError) -> String? {
         let operation = "read setting \(path.joined(separator: "/"))"
         do {

@@ -6,7 +6,7 @@ import SystemPackage
 
 /// libnl-3 and libnl-route-3 as writer and reader of messages; sending and receiving is `NetlinkSocket`'s.
 ///
-/// Every object of libnl lives inside one of these functions: whoever gets its pointer gets it for the time of a closure.
+/// Every object of libnl lives inside one of these functions: who gets its pointer gets it for the time of a closure.
 /// Allocation fails only when memory is out, and then Swift's own would too: hence the `!` on what libnl allocates.
 enum Libnl {
     /// The request that `build` makes libnl-route write about `object`, whose owner this is.
@@ -101,8 +101,8 @@ enum Libnl {
     static func prefix(_ address: OpaquePointer?, family: AddressFamily) -> IPPrefix? {
         guard let address else { return nil }
         let bytes = bytes(address)
-        guard let ip = bytes.isEmpty ? IPAddress(number: 0, family: family) : IPAddress(bytes: bytes) else { return nil }
-        return IPPrefix(ip, length: Int(nl_addr_get_prefixlen(address)))
+        let ip = bytes.isEmpty ? IPAddress(number: 0, family: family) : IPAddress(bytes: bytes)
+        return ip.flatMap { IPPrefix($0, length: Int(nl_addr_get_prefixlen(address))) }
     }
 }
 

@@ -43,7 +43,7 @@ extension NetworkNamespace {
         }
     }
 
-    /// Takes the name away; the namespace itself ends with its last process and descriptor. False where no such name is.
+    /// Takes the name away; the namespace itself ends with its last process and descriptor. False where there is none.
     ///
     /// Equivalent to `ip netns delete`. Also removes what a crash between file and mount left.
     @discardableResult

@@ -153,8 +153,8 @@ extension [UInt8] {
     /// The message with its number, and with these flags beside its own (`nlmsg_flags`, `nlmsg_seq`).
     fileprivate func addressed(sequence: UInt32, flags: UInt16) -> [UInt8] {
         var message = self
-        for (offset, byte) in Swift.withUnsafeBytes(of: flags, Array.init).enumerated() { message[6 + offset] |= byte }
-        for (offset, byte) in Swift.withUnsafeBytes(of: sequence, Array.init).enumerated() { message[8 + offset] = byte }
+        Swift.withUnsafeBytes(of: flags) { for (offset, byte) in $0.enumerated() { message[6 + offset] |= byte } }
+        Swift.withUnsafeBytes(of: sequence) { for (offset, byte) in $0.enumerated() { message[8 + offset] = byte } }
         return message
     }
 }

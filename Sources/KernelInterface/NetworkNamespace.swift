@@ -11,7 +11,9 @@ public struct NetworkNamespace: ~Copyable, Sendable {
     /// The namespace's number, as `readlink /proc/PID/ns/net` prints it; unique among living namespaces.
     public let inode: UInt64
 
-    private init(owning descriptor: consuming Descriptor, for operation: @autoclosure () -> String) throws(KernelError) {
+    private init(
+        owning descriptor: consuming Descriptor, for operation: @autoclosure () -> String
+    ) throws(KernelError) {
         var status = stat()
         let raw = descriptor.rawValue
         try systemCall(operation()) { fstat(raw, &status) }

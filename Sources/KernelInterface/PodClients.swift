@@ -174,7 +174,9 @@ struct PodClient {
 
     /// Sends every whole line back with the name in front; a line without end goes back in pieces.
     private mutating func echo() {
-        while let end = received.firstIndex(of: newline) ?? (received.count >= Self.lineLimit ? received.count - 1 : nil) {
+        while !received.isEmpty {
+            let isTooLong = received.count >= Self.lineLimit
+            guard let end = received.firstIndex(of: newline) ?? (isTooLong ? received.count - 1 : nil) else { return }
             pending += Array(podName.utf8) + [UInt8(ascii: " ")] + received[...end]
             received.removeFirst(end + 1)
         }

@@ -5,13 +5,13 @@ import SystemPackage
 
 /// The lab's stand-in for a pod's containers: listens on their ports and answers with the pod's name.
 ///
-/// - TCP: an HTTP request gets an HTTP answer, anything else the name in a line; the connection is then closed. A client
-///   that says nothing gets the name after 200 ms. A client that sends the line `stream` keeps its connection, and every
-///   later line comes back with the name in front.
+/// - TCP: an HTTP request gets an HTTP answer, anything else the name in a line; the connection is then closed. A
+///   client that says nothing gets the name after 200 ms. A client that sends the line `stream` keeps its connection,
+///   and every later line comes back with the name in front.
 /// - UDP: every datagram is answered with the name and the client's address.
 ///
-/// One thread serves all, and no client can make it wait: a client that is slow, silent or hostile costs one of a bounded
-/// number of places, which it loses to newer ones.
+/// One thread serves all, and no client can make it wait: a client that is slow, silent or hostile costs one of a
+/// bounded number of places, which it loses to newer ones.
 public struct PodServer: ~Copyable, Sendable {
     let podName: String
     let listeners: [Listener]

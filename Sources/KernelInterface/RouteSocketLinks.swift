@@ -90,12 +90,33 @@ extension RouteSocket {
         return link
     }
 
-    /// Makes a veth pair with its peer in another namespace, each end with its name, address and MTU, and this end in its
-    /// bridge and up.
+    /// The number this namespace has for another one, which `Link.peerNamespaceID` gives; nil where it has none yet.
+    ///
+    /// Equivalent to `ip netns list-id`. The corresponding message is `RTM_GETNSID`.
+    public func identifier(of namespace: borrowing NetworkNamespace) throws(KernelError) -> Int32? {
+        let (descriptor, inode) = (namespace.descriptor.rawValue, namespace.inode)
+        // Not in libnl-route; the kernel's own number for the attribute NETNSA_FD is 3, for NETNSA_NSID 1.
+        let request = AttributeWriter.message(type: UInt16(RTM_GETNSID), flags: 0) { message in
+            message.append(bytes: [0, 0, 0, 0])
+            message.attribute(3, descriptor)
+        }
+        var identifier: Int32 = -1
+        try socket.exchange(request, for: "ask for the number of network namespace \(inode)") {
+            _, message throws(DecodeError) in
+            try message.forEachAttribute(from: MessageHeader.size + 4) { type, value throws(DecodeError) in
+                if type == 1 { identifier = try value.integer() }
+            }
+        }
+        return identifier < 0 ? nil : identifier
+    }
+
+    /// Makes a veth pair with its peer in another namespace, each end with its name, address and MTU, and this end in
+    /// its bridge and up.
     ///
     /// One message for all of it, so there is no moment in which half of the pair exists or has the wrong name. Only a
-    /// peer that is to be up costs a second one: the kernel refuses to raise it before it has its other end. A caller
-    /// with a socket of the peer's namespace does that better there.
+    /// peer that is to be up costs a second one, because the kernel refuses to raise it before it has its other end; a
+    /// caller with a socket of the peer's namespace does that better there.
+    ///
     /// Equivalent to `ip link add END type veth peer PEER netns NS`. The corresponding message is `RTM_NEWLINK`.
     public func addVeth(
         _ end: NewLink, peer: NewLink, in peerNamespace: borrowing NetworkNamespace
@@ -103,7 +124,8 @@ extension RouteSocket {
         try addVeth(end, peer: peer, peerNamespace: peerNamespace.descriptor.rawValue)
         guard peer.isUp else { return }
         try undoing(end) { () throws(KernelError) in
-            try peerNamespace.withEntered { () throws(KernelError) in try RouteSocket.open() }.raise(peer.name)
+            let there = try peerNamespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
+            try there.raise(peer.name)
         }
     }
 

@@ -75,6 +75,9 @@ extension VXLAN {
         #expect(left.peerIndex == right.index && right.peerIndex == left.index)
         #expect(left.peerNamespaceID != nil && right.peerNamespaceID != nil)
 
+        #expect(try host.routes.identifier(of: pod.namespace) == left.peerNamespaceID)
+        #expect(try host.routes.identifier(of: NetworkNamespace.anonymous()) == nil)
+
         // The witness sees the same, and in the peer's half no flag that a plain veth would not have.
         let shown = try pod.namespace.output(of: "ip", "-o", "link", "show", "right")
         #expect(shown.contains("<BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400"))

@@ -180,7 +180,8 @@ private final class Room: Sendable {
     @Test func `where packets are dropped, probes run into their timeout`() throws {
         try withServer { room throws in
             _ = try room.namespace.output(of: "nft", "add table inet t")
-            _ = try room.namespace.output(of: "nft", "add chain inet t in { type filter hook input priority 0; policy drop; }")
+            let drop = "add chain inet t in { type filter hook input priority 0; policy drop; }"
+            _ = try room.namespace.output(of: "nft", drop)
             let (tcp, udp) = try room.withEntered { () throws(KernelError) in
                 (
                     try Probe.tcp(to: SocketAddress(localhost, web), timeout: .milliseconds(100)),
@@ -203,7 +204,8 @@ private final class Room: Sendable {
             let flood = String(repeating: "y", count: 1 << 20)
             let flooder = try room.connection(localhost)
             try flooder.send("stream\n", timeout: .seconds(1))
-            #expect(errno { try flooder.send(String(repeating: flood, count: 16), timeout: .milliseconds(300)) } == .timedOut)
+            let stuck = errno { try flooder.send(String(repeating: flood, count: 16), timeout: .milliseconds(300)) }
+            #expect(stuck == .timedOut)
             // The newest is served, the oldest has lost its place.
             #expect(try room.tcp(localhost, send: "x") == .reply("web-0\n"))
             #expect(try held[699].connection.exchange(line: "still", timeout: .seconds(5)) == "web-0 still")
@@ -255,11 +257,12 @@ private final class Held: Sendable {
                 )
             }
             let anywhere = [IPAddress("0.0.0.0")!, IPAddress("::")!]
-            #expect(
-                Set(tcp)
-                    == Set(anywhere.flatMap { [ListeningSocket(.tcp, $0, web), ListeningSocket(.tcp, $0, Port(9090)!)] }))
+            let expected = anywhere.flatMap { address in
+                [web, Port(9090)!].map { ListeningSocket(.tcp, address, $0) }
+            }
+            #expect(Set(tcp) == Set(expected))
             #expect(Set(udp) == Set(anywhere.map { ListeningSocket(.udp, $0, dns) }))
-            #expect(Set(tcp4) == [ListeningSocket(.tcp, anywhere[0], web), ListeningSocket(.tcp, anywhere[0], Port(9090)!)])
+            #expect(Set(tcp4) == Set(expected.filter { $0.address.family == .ipv4 }))
         }
     }
 

@@ -244,7 +244,7 @@ private func address(_ text: String) -> IPAddress { IPAddress(text)! }
     @Test func `a mark chooses the table of its rule`() throws {
         let bed = try Self.bed()
         _ = try bed.namespace.output(of: "ip", "rule", "add", "fwmark", "7", "table", "77")
-        _ = try bed.namespace.output(of: "ip", "route", "add", "10.2.0.0/24", "via", "10.1.0.2", "dev", "left", "table", "77")
+        _ = try bed.namespace.output(of: "ip", "route", "add", "10.2.0.0/24", "via", "10.1.0.2", "table", "77")
         #expect(try bed.routes.decide(to: address("10.2.0.1")).gateway == address("10.1.0.1"))
         let marked = try bed.routes.decide(to: address("10.2.0.1"), mark: 7)
         #expect(marked.gateway == address("10.1.0.2"))

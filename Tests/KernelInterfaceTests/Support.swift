@@ -35,7 +35,9 @@ func errno<Result: ~Copyable>(of body: () throws -> Result) -> Errno? {
 
 extension NetworkNamespace {
     /// What a program prints when it runs in this namespace; a failure of the program is a failure of the test.
-    func output(of executable: String, _ arguments: String..., location: SourceLocation = #_sourceLocation) throws -> String {
+    func output(
+        of executable: String, _ arguments: String..., location: SourceLocation = #_sourceLocation
+    ) throws -> String {
         let captured = try withEntered { () throws(KernelError) in
             try ChildProcess.capture(executable, arguments, timeout: .seconds(20))
         }
