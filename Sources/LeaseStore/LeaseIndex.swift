@@ -31,12 +31,13 @@ struct LeaseIndex: ~Copyable {
     }
 
     private static func time(of directory: borrowing StateDirectory) throws(KernelError) -> [UInt8] {
-        Array("\(try directory.modificationTime())".utf8)
+        let (seconds, attoseconds) = try directory.modificationTime().components
+        return Array("\(seconds) s \(attoseconds / 1_000_000_000) ns".utf8)
     }
 
     /// Notes that the index is complete for the leases as they are now.
     func noteComplete(for directory: borrowing StateDirectory) throws(KernelError) {
-        try files.replace(Self.timeName, Self.time(of: directory), synchronized: false)
+        try files.overwrite(Self.timeName, Self.time(of: directory))
     }
 
     /// The addresses that an owner may have.

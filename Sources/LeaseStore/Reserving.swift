@@ -68,8 +68,7 @@ extension LeaseStore {
     }
 
     private func setCursor(_ address: IPAddress, of place: Int) throws(KernelError) {
-        try directory.replace(
-            Self.cursorName(place), Array(address.description.utf8), mode: 0o600, synchronized: false)
+        try directory.overwrite(Self.cursorName(place), Array(address.description.utf8), mode: 0o600)
     }
 
     // MARK: - Free addresses
