@@ -1,4 +1,4 @@
-@testable import NetlinkWire
+import NetlinkWire
 import NetworkAddresses
 
 /// Answers of Linux 6.18, captured in a network namespace.
