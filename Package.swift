@@ -87,7 +87,9 @@ let package = Package(
             dependencies: [
                 "NetworkAddresses", "RouteNetlink", "Nftables", "CNIProtocol", "AddressAllocation", "PodAttachment",
                 "KernelInterface", "LeaseStore", .product(name: "SystemPackage", package: "swift-system"),
-            ]),
+            ],
+            // Runtimes start it once per pod operation, often with its pages cold: without symbols it is half the size.
+            linkerSettings: [.unsafeFlags(["-Xlinker", "-s"], .when(configuration: .release))]),
         .executableTarget(
             name: "fairlead-agent",
             dependencies: [
