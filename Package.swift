@@ -163,6 +163,9 @@ let package = Package(
                 "NetworkAddresses", .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .testTarget(name: "LabTests", dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "Lab"]),
+        .testTarget(
+            name: "LabScenarioTests",
+            dependencies: ["NetworkAddresses", "RouteNetlink", "KubernetesObjects", "KernelInterface", "Lab"]),
     ]
 )
 

@@ -27,7 +27,7 @@ extension LabState {
             let status = try agents.status(of: node.name)
             return AgentReport(
                 node: node.name, pid: process?.pid,
-                isInSync: process != nil && status?.synced == true && status?.revision == "\(revision)",
+                isInSync: status?.synced == true && status?.revision == "\(revision)",
                 notes: status?.notes ?? [], errors: status?.errors ?? [], logPath: agents.logPath(of: node.name))
         }
     }

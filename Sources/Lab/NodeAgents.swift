@@ -48,11 +48,15 @@ struct NodeAgents: Sendable {
         try directory.replace(Self.recordFile, ProcessRecord(identity).recordBytes)
     }
 
-    /// What a node's agent reported last; nil where it has not, or not yet.
+    /// What the agent that runs on a node reported last; nil where none runs, or it has not reported yet.
     func status(of node: String) throws -> Status? {
-        guard let bytes = try folder.open("nodes/\(node)/state")?.read("status.json", limit: 1 << 24) else { return nil }
-        // Of another version of the agent, perhaps: not yet a report we wait for.
-        return try? JSONDecoder().decode(Status.self, from: Data(bytes))
+        guard let process = try process(of: node),
+            let bytes = try folder.open("nodes/\(node)/state")?.read("status.json", limit: 1 << 24),
+            // Of another version of the agent, perhaps: not yet a report we wait for.
+            let status = try? JSONDecoder().decode(Status.self, from: Data(bytes))
+        else { return nil }
+        // An agent that was killed left its last word behind.
+        return status.pid == process.pid ? status : nil
     }
 
     /// Waits until every agent has programmed the manifests of that revision, and returns their reports.
