@@ -142,7 +142,8 @@ let package = Package(
         .testTarget(
             name: "PacketPathTests",
             dependencies: [
-                "PacketPath", "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "KernelInterface",
+                "PacketPath", "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "ServiceRules",
+                "KernelInterface",
             ]),
         .testTarget(name: "KubernetesObjectsTests", dependencies: ["NetworkAddresses", "KubernetesObjects"]),
         .testTarget(

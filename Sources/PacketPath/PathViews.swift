@@ -62,7 +62,7 @@ public enum Place: Hashable, Sendable, CustomStringConvertible {
 
     public var description: String {
         switch self {
-        case .node(let name): "node \(name)"
+        case .node(let name): name
         case .pod(let key, _): "\(key)"
         }
     }

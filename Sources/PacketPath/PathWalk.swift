@@ -120,7 +120,10 @@ struct PathWalk {
         case .refused(let why):
             return try diagnose(why, journey, at: place, on: link, view)
         case .local:
-            journey.add(.route, "\(packet.destination) is \(place)'s own address", at: place, .init(.kernelLookup))
+            // That a pod has its address goes without saying; that the packet is for a node does not.
+            if case .node = place {
+                journey.add(.route, "\(packet.destination) is \(place)'s own address", at: place, .init(.kernelLookup))
+            }
             return deliver(journey, at: place)
         case .unicast:
             if let reason = try forwardingObstacle(packet.family, on: link, view) {

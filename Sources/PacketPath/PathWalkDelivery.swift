@@ -16,16 +16,15 @@ extension PathWalk {
 
     private func listen(_ journey: Journey, at place: Place, _ view: any NamespaceView) throws -> [Journey] {
         let packet = journey.packet
-        let subject = subject(at: place)
         if journey.isReply { return [journey.home(at: place)] }
         guard let transport = packet.transport, let port = packet.destinationPort else {
             return journey.ended(
-                .reachable, .allowed, .listener, "\(subject) takes \(packet.protocolName)", at: place, Evidence(.computed))
+                .reachable, .allowed, .listener, "\(place) takes \(packet.protocolName)", at: place, Evidence(.computed))
         }
         let sockets = try view.listeners(transport).filter { $0.port == port }
         if let socket = sockets.first(where: { $0.accepts(packet.destination) }) {
             return journey.ended(
-                .reachable, .allowed, .listener, "\(subject) listens on \(socket.description)", at: place,
+                .reachable, .allowed, .listener, "\(place) listens on \(socket.description)", at: place,
                 Evidence(.kernelLookup))
         }
         let others = Set(sockets.map(\.description)).sorted().joined(separator: " and ")
@@ -34,20 +33,13 @@ extension PathWalk {
             let instead = open.isEmpty ? "" : "; it listens on \(open.prefix(8).joined(separator: ", "))"
             return journey.ended(
                 .broken, .notListening, .listener, "nothing listens on \(packet.portText)\(instead)", at: place,
-                Evidence(.kernelLookup), cause: "\(subject) is reached, but nothing in it listens on \(packet.portText)\(instead)")
+                Evidence(.kernelLookup), cause: "\(place) is reached, but nothing in it listens on \(packet.portText)\(instead)")
         }
         let reason: ReasonCode = sockets.allSatisfy(\.address.isLoopback) ? .listenLoopbackOnly : .listenOtherAddress
         return journey.ended(
             .broken, reason, .listener, "listens only on \(others), not on \(packet.destination)", at: place,
             Evidence(.kernelLookup),
-            cause: "\(subject) is reached, but it listens only on \(others), not on \(packet.destination)")
-    }
-
-    private func subject(at place: Place) -> String {
-        switch place {
-        case .pod(let key, _): key.description
-        case .node(let name): "node \(name)"
-        }
+            cause: "\(place) is reached, but it listens only on \(others), not on \(packet.destination)")
     }
 }
 

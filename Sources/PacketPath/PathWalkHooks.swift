@@ -46,12 +46,8 @@ extension PathWalk {
                 journey.packet = result.packet
                 tell(translation, passage, &journey, before: before, at: place, evidence)
             } else if passage.table.name == policyTableName {
-                for report in policyReports(passage, journey, at: place) {
-                    var evidence = evidence
-                    if let hit = report.hit {
-                        evidence = Evidence(hit, table: passage.table, chain: passage.chain, generation: generation)
-                    }
-                    journey.add(report, at: place, evidence, hook: passage.hook)
+                for report in policyReports(passage, at: place) {
+                    journey.add(report, at: place, self.evidence(of: report.hit, passage, like: evidence), hook: passage.hook)
                 }
             }
         }
@@ -206,7 +202,7 @@ extension Packet {
 }
 
 extension Journey {
-    fileprivate mutating func add(_ report: PathWalk.PolicyReport, at place: Place, _ evidence: Evidence, hook: Hook?) {
+    mutating func add(_ report: PathWalk.PolicyReport, at place: Place, _ evidence: Evidence, hook: Hook?) {
         add(
             .policy, report.text, at: place, evidence, status: report.isDrift ? .warning : .ok, owners: report.owners,
             hook: hook)

@@ -14,7 +14,11 @@ extension PathWalk {
     }
 
     /// What a pass through the policy table comes to: a line for each of this node's pods that the connection concerns.
-    func policyReports(_ passage: HookTraversal.Passage, _ journey: Journey, at place: Place) -> [PolicyReport] {
+    ///
+    /// - Parameter denied: The direction that was refused; only what was passed before it is told.
+    func policyReports(
+        _ passage: HookTraversal.Passage, at place: Place, before denied: NetworkPolicy.Direction? = nil
+    ) -> [PolicyReport] {
         let hits = passage.evaluation.hits
         for hit in hits {
             switch hit.rule.comment.map(RuleComment.init) {
@@ -24,7 +28,7 @@ extension PathWalk {
             }
         }
         guard let connection = passage.evaluation.connection else { return [] }
-        return NetworkPolicy.Direction.inOrder.compactMap { direction in
+        return NetworkPolicy.Direction.inOrder.prefix { $0 != denied }.compactMap { direction in
             let address = direction == .egress ? connection.original.source : connection.reply.source
             guard let pod = cluster.pod(at: address), pod.node == place.node else { return nil }
             guard let entry = hits.firstIndex(where: { $0.dispatches(direction) }) else {
@@ -77,6 +81,10 @@ extension PathWalk {
             let policies = isComplete ? named : pod.map { isolating($0.key, direction) } ?? named
             let subject = pod?.key.description ?? address?.description ?? "the pod"
             let denial = PolicyDenial(direction: direction, pod: pod?.key, policies: policies, packet: journey.packet)
+            var journey = journey
+            for report in policyReports(passage, at: place, before: direction) {
+                journey.add(report, at: place, self.evidence(of: report.hit, passage, like: evidence), hook: passage.hook)
+            }
             return journey.ended(
                 .denied, .policyImplicitDeny, .policy,
                 "\(direction.word): no rule admits it; \(subject) is isolated by \(policies.policyList)", at: place,
@@ -99,6 +107,11 @@ extension PathWalk {
                 .policy, "a rule of \(passage.table) drops it without saying why" + (comment.map { " (\($0))" } ?? ""),
                 at: place)
         }
+    }
+
+    /// Evidence of another rule of the same passage.
+    func evidence(of hit: RuleHit?, _ passage: HookTraversal.Passage, like other: Evidence) -> Evidence {
+        Evidence(hit, table: passage.table, chain: passage.chain, generation: other.generation)
     }
 
     /// Who would have to be admitted: `shop/web-0 on 8080/tcp`, `to shop/db-0 on 5432/tcp`.

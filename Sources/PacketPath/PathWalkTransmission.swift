@@ -168,14 +168,14 @@ extension PathWalk {
         }
         if let owner = try cluster.node(owning: nextHop), Place.node(owner.name) != place {
             journey.add(
-                .underlay, "\(link.name) → \(owner.link.name) of node \(owner.name)", at: place, Evidence(.assumed))
+                .underlay, "\(link.name) → \(owner.link.name) of \(owner.name)", at: place, Evidence(.assumed))
             return arrive(journey, at: .node(owner.name), on: owner.link)
         }
         let destination = journey.packet.destination
         if let pod = cluster.pod(at: destination) {
             return journey.broken(
                 .noRoute, .route,
-                "it leaves by \(link.name), where no node takes it to \(pod.key) on node \(pod.node)", at: place,
+                "it leaves by \(link.name), where no node takes it to \(pod.key) on \(pod.node)", at: place,
                 .init(.computed))
         }
         let text = "leaves the cluster by \(link.name) towards \(destination)"

@@ -30,7 +30,7 @@ extension PathWalk {
         let route = try view.decide(to: entry.remote, from: nil, arrivingOn: nil, mark: 0)
         guard route.kind == .unicast, let underlay = try view.link(route.link) else {
             return journey.broken(
-                .noRoute, .encap, "there is no way to node \(remote.name)'s \(entry.remote) for the tunnel", at: place, lookup)
+                .noRoute, .encap, "there is no way to \(remote.name)'s \(entry.remote) for the tunnel", at: place, lookup)
         }
         guard underlay.isUp, underlay.hasCarrier else {
             return journey.broken(
@@ -49,10 +49,10 @@ extension PathWalk {
         journey.add(
             .encap,
             "vxlan vni \(tunnel.vni)  \(source) → \(entry.remote):\(tunnel.port)  "
-                + "(\(mac) is node \(remote.name), needs \(link.mtu)+\(overhead) \(needed <= room ? "<=" : ">") \(room))",
+                + "(\(mac) is \(remote.name), needs \(link.mtu)+\(overhead) \(needed <= room ? "<=" : ">") \(room))",
             at: place, lookup, status: needed <= room ? .ok : .warning, outer: outer)
         if needed > room {
-            let narrow = underlay.mtu <= remote.link.mtu ? "\(underlay.name) of \(place)" : "\(remote.link.name) of node \(remote.name)"
+            let narrow = underlay.mtu <= remote.link.mtu ? "\(underlay.name) of \(place)" : "\(remote.link.name) of \(remote.name)"
             journey.findings.append(
                 Finding(
                     reason: .mtuTooSmall,

@@ -30,7 +30,7 @@ public struct TraceText {
             lines += hops(branch.hops, trace)
             lines += reply(branch, trace)
         }
-        if !isVerbose { lines += trace.branches.filter { $0 != leading }.map(summary) }
+        if !isVerbose { lines += trace.branches.filter { $0 != leading }.map { summary($0, beside: leading) } }
         lines.append(evidence(trace))
         return lines.joined(separator: "\n") + "\n"
     }
@@ -51,11 +51,14 @@ public struct TraceText {
                 line += trace.verdict == .partial ? " \(leading.end.verdict.rawValue.uppercased())" : ""
                 line += failed.count == 1 ? ": \(leading.backend?.name ?? "?")" : ""
             }
-            line += "   at \(leading.end.place)"
-            if let direction = leading.end.denial?.direction { line += ", \(direction.word)" }
-            line += "  (\(trace.reason.rawValue))"
+            line += "   " + location(leading.end)
         }
         return line
+    }
+
+    /// `at node-2, ingress  (PolicyImplicitDeny)`.
+    private func location(_ end: PathEnd) -> String {
+        "at \(end.place)" + (end.denial.map { ", \($0.direction.word)" } ?? "") + "  (\(end.reason.rawValue))"
     }
 
     private func options(_ nearMiss: NearMiss) -> [String] {
@@ -116,11 +119,15 @@ public struct TraceText {
         return [" reply"] + hops(branch.reply, trace, from: branch.hops.count + 1)
     }
 
-    /// Another backend than the one shown, in a line.
-    private func summary(_ branch: Trace.Branch) -> String {
+    /// Another backend than the one shown, in a line; its cause where that is another.
+    private func summary(_ branch: Trace.Branch, beside leading: Trace.Branch) -> String {
         let name = branch.backend.map { "backend \($0.name)" } ?? "another way"
         let nodes = branch.hops.map(\.place.node).reduce(into: [String]()) { if $0.last != $1 { $0.append($1) } }
-        let how = branch.end.verdict == .reachable ? "by \(nodes.joined(separator: ", "))" : branch.end.cause
+        var how = "by \(nodes.joined(separator: ", "))"
+        if branch.end.verdict != .reachable {
+            how = "\(branch.end.verdict.rawValue.uppercased()) \(location(branch.end))"
+            if branch.end.reason != leading.end.reason { how += ": \(branch.end.cause)" }
+        }
         return "  · \(paint(mark(branch.end.verdict), branch.end.verdict)) \(name): \(how)"
     }
 
