@@ -44,7 +44,7 @@ let package = Package(
             dependencies: ["NetworkAddresses", "RouteNetlink", "CNIProtocol", "AddressAllocation"]),
         .target(
             name: "PacketPath",
-            dependencies: ["NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "PolicyRules"]),
+            dependencies: ["NetworkAddresses", "NetlinkWire", "RouteNetlink", "Nftables", "KubernetesObjects"]),
 
         // MARK: - Effects
 
@@ -103,8 +103,8 @@ let package = Package(
         .executableTarget(
             name: "fairlead",
             dependencies: [
-                "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "PacketPath", "KernelInterface",
-                "ManifestFolder", "Lab",
+                "NetworkAddresses", "NetlinkWire", "RouteNetlink", "Nftables", "KubernetesObjects", "PacketPath",
+                "KernelInterface", "ManifestFolder", "Lab",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ]),
@@ -142,8 +142,8 @@ let package = Package(
         .testTarget(
             name: "PacketPathTests",
             dependencies: [
-                "PacketPath", "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "ServiceRules",
-                "KernelInterface",
+                "PacketPath", "NetworkAddresses", "NetlinkWire", "RouteNetlink", "Nftables", "KubernetesObjects",
+                "ServiceRules", "KernelInterface",
             ]),
         .testTarget(name: "KubernetesObjectsTests", dependencies: ["NetworkAddresses", "KubernetesObjects"]),
         .testTarget(

@@ -131,10 +131,13 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
     /// The table as the kernel has it, or nil where there is none.
     ///
     /// Read again when another process changed the ruleset meanwhile (`NLM_F_DUMP_INTR`).
-    public func observe(_ table: TableName) throws(KernelError) -> Ruleset? {
+    ///
+    /// - Parameter elements: Whether sets are read with what is in them. Without, a table of any size is read in a few
+    ///   milliseconds, and `element(_:of:in:)` answers for its sets.
+    public func observe(_ table: TableName, elements: Bool = true) throws(KernelError) -> Ruleset? {
         for _ in 0..<16 {
             do {
-                return try observeOnce(table)
+                return try observeOnce(table, elements: elements)
             } catch where error.errno == .interrupted {
                 continue
             }
@@ -144,7 +147,7 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
             kernelMessage: "the ruleset changed during each of 16 attempts; another program is rewriting it")
     }
 
-    private func observeOnce(_ table: TableName) throws(KernelError) -> Ruleset? {
+    private func observeOnce(_ table: TableName, elements withElements: Bool) throws(KernelError) -> Ruleset? {
         guard try tables().contains(table) else { return nil }
         let context = "read table \(table)"
         var ruleset = Ruleset(table)
@@ -159,6 +162,7 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
         }
         for (name, definition) in definitions {
             ruleset.sets[name] = NamedSet(definition)
+            guard withElements else { continue }
             let request = ElementRequest(table: table, set: name)
             var pieces: [ObservedElement] = []
             try dump(

@@ -76,8 +76,9 @@ public struct Evidence: Hashable, Sendable {
 
     public init(_ source: Source) { self.source = source }
 
+    /// A rule's doing: run here, over what the kernel holds.
     init(_ hit: RuleHit?, table: TableName, chain: String, generation: UInt32?) {
-        source = .kernelLookup
+        source = .computed
         self.table = table
         self.chain = hit?.chain ?? chain
         handle = hit?.rule.handle

@@ -1,4 +1,5 @@
 public import KubernetesObjects
+public import NetlinkWire
 public import NetworkAddresses
 public import Nftables
 public import RouteNetlink
@@ -24,28 +25,6 @@ public protocol NamespaceView {
     func setting(_ path: [String]) throws -> String?
     /// The sockets that wait for connections or datagrams of the protocol, in both families.
     func listeners(_ transport: TransportProtocol) throws -> [ListeningSocket]
-}
-
-/// A socket that waits for connections or datagrams.
-public struct ListeningSocket: Hashable, Sendable {
-    /// Unspecified (`0.0.0.0`, `::`) for any address; `::` then takes IPv4 too, unless the program asked otherwise.
-    public var address: IPAddress
-    public var port: Port
-    public var takesOnlyItsFamily: Bool
-
-    public init(_ address: IPAddress, _ port: Port, takesOnlyItsFamily: Bool = false) {
-        self.address = address
-        self.port = port
-        self.takesOnlyItsFamily = takesOnlyItsFamily
-    }
-
-    /// `*:80`, `127.0.0.1:80`.
-    var description: String { address.isUnspecified ? "*:\(port)" : "\(address.bracketed):\(port)" }
-
-    func accepts(_ destination: IPAddress) -> Bool {
-        if address.isUnspecified { return address.family == destination.family || !takesOnlyItsFamily && address.family == .ipv6 }
-        return address == destination
-    }
 }
 
 /// A place that holds packets: a node's network or a pod's.
@@ -102,16 +81,32 @@ extension PathCluster {
     /// The pod that has the address to itself.
     func pod(at address: IPAddress) -> RunningPod? { pods.first { !$0.isHostNetwork && $0.addresses.contains(address) } }
 
+    /// The view of a place; the error says which place could not be looked into.
+    func look(into place: Place) throws -> any NamespaceView {
+        do {
+            return try view(of: place)
+        } catch {
+            throw TraceError("\(place) cannot be looked into: \(error)")
+        }
+    }
+
     /// The node that has the address, and on which of its links.
     func node(owning address: IPAddress) throws -> (name: String, link: Link)? {
+        var failure: (any Error)?
         for name in nodes {
-            let view = try view(of: .node(name))
-            if let owned = try view.addresses().first(where: { $0.prefix.address == address }),
-                let link = try view.link(owned.link)
-            {
-                return (name, link)
+            do {
+                let view = try look(into: .node(name))
+                if let owned = try view.addresses().first(where: { $0.prefix.address == address }),
+                    let link = try view.link(owned.link)
+                {
+                    return (name, link)
+                }
+            } catch {
+                failure = failure ?? error
             }
         }
+        // Nobody else has it, so it may be the one that could not be asked.
+        if let failure { throw failure }
         return nil
     }
 
@@ -134,4 +129,9 @@ extension PathCluster {
 
 extension NamespaceView {
     func link(_ index: Int32) throws -> Link? { try links().first { $0.index == index } }
+}
+
+extension ListeningSocket {
+    /// `*:80`, `127.0.0.1:80`.
+    var text: String { address.isUnspecified ? "*:\(port)" : "\(address.bracketed):\(port)" }
 }

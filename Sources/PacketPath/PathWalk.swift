@@ -200,15 +200,8 @@ struct PathWalk {
     func looking(
         _ journey: Journey, at place: Place, _ stage: Hop.Stage, _ body: (any NamespaceView) throws -> [Journey]
     ) -> [Journey] {
-        let view: any NamespaceView
         do {
-            view = try cluster.view(of: place)
-        } catch {
-            return journey.ended(
-                .inconclusive, .nodeUnknown, stage, "cannot be looked into: \(error)", at: place, .init(.computed))
-        }
-        do {
-            return try body(view)
+            return try body(cluster.look(into: place))
         } catch {
             return journey.inconclusive(stage, "\(error)", at: place)
         }

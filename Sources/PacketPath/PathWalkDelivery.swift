@@ -1,4 +1,5 @@
 internal import KubernetesObjects
+internal import NetlinkWire
 internal import NetworkAddresses
 internal import Nftables
 internal import RouteNetlink
@@ -21,13 +22,14 @@ extension PathWalk {
             return journey.ended(
                 .reachable, .allowed, .listener, "\(place) takes \(packet.protocolName)", at: place, Evidence(.computed))
         }
+        let destination = SocketAddress(packet.destination, port)
         let sockets = try view.listeners(transport).filter { $0.port == port }
-        if let socket = sockets.first(where: { $0.accepts(packet.destination) }) {
+        if let socket = sockets.first(where: { $0.receives(transport, at: destination) }) {
             return journey.ended(
-                .reachable, .allowed, .listener, "\(place) listens on \(socket.description)", at: place,
+                .reachable, .allowed, .listener, "\(place) listens on \(socket.text)", at: place,
                 Evidence(.kernelLookup))
         }
-        let others = Set(sockets.map(\.description)).sorted().joined(separator: " and ")
+        let others = Set(sockets.map(\.text)).sorted().joined(separator: " and ")
         guard !sockets.isEmpty else {
             let open = Set(try view.listeners(transport).map(\.port)).sorted().map(\.description)
             let instead = open.isEmpty ? "" : "; it listens on \(open.prefix(8).joined(separator: ", "))"

@@ -56,9 +56,9 @@ extension PathWalk {
         if journey.isReply, before.tuple != result.packet.tuple {
             let text =
                 before.source != result.packet.source || before.sourcePort != result.packet.sourcePort
-                ? "from \(before.sourceText) becomes from \(result.packet.sourceText)"
-                : "to \(before.destinationText) becomes to \(result.packet.destinationText)"
-            journey.add(.service, text + ", as the connection remembers", at: place, Evidence(.computed), before: before)
+                ? "\(before.sourceText) is \(result.packet.sourceText) again"
+                : "to \(before.destinationText) is to \(result.packet.destinationText) again"
+            journey.add(.service, text, at: place, Evidence(.computed), before: before)
         }
         guard result.outcome != .accept, let last = result.passages.last else { return [journey] }
         return stop(result.outcome, last, journey, at: place, generation)
@@ -115,8 +115,6 @@ extension PathWalk {
         let evidence = Evidence(
             passage.evaluation.deciding, table: passage.table, chain: passage.chain, generation: generation)
         if case .unknown(let reason) = outcome {
-            var evidence = evidence
-            evidence.source = .computed
             return journey.ended(
                 .inconclusive, .inconclusive, .rules, reason, at: place, evidence,
                 cause: "\(place): \(reason)", hook: passage.hook)

@@ -49,7 +49,7 @@ extension PathWalk {
         _ view: any NamespaceView
     ) throws -> [Journey] {
         let target = Place.node(node)
-        let nodeView = try cluster.view(of: target)
+        let nodeView = try cluster.look(into: target)
         guard let index = link.peerIndex, let far = try nodeView.link(index), far.isOtherEnd(of: link) else {
             return journey.broken(
                 .linkMissing, .veth, "the other end of \(link.name) is not on \(target)", at: place, .init(.kernelLookup))
@@ -79,7 +79,7 @@ extension PathWalk {
         _ journey: Journey, _ pod: RunningPod, from place: Place, over link: Link, to nextHop: IPAddress,
         _ view: any NamespaceView
     ) throws -> [Journey] {
-        let podView = try cluster.view(of: pod.place)
+        let podView = try cluster.look(into: pod.place)
         let ends = try podView.links().compactMap { inner -> (inner: Link, outer: Link)? in
             guard inner.kind == .veth, let index = inner.peerIndex, let outer = try view.link(index),
                 outer.isOtherEnd(of: inner), outer.index == link.index || outer.bridge == link.index

@@ -46,7 +46,9 @@ public struct TraceText {
         case .reachable where trace.branches.count > 1: line += "   all \(trace.branches.count) backends"
         case .reachable: line += leading.backend.map { "   \($0.name)" } ?? ""
         case .denied, .broken, .inconclusive, .partial:
-            if trace.branches.count > 1 {
+            if trace.branches.count == 1 {
+                line += leading.backend.map { "   \($0.name)" } ?? ""
+            } else {
                 line += "   \(failed.count) of \(trace.branches.count) backends"
                 line += trace.verdict == .partial ? " \(leading.end.verdict.rawValue.uppercased())" : ""
                 line += failed.count == 1 ? ": \(leading.backend?.name ?? "?")" : ""
@@ -58,7 +60,9 @@ public struct TraceText {
 
     /// `at node-2, ingress  (PolicyImplicitDeny)`.
     private func location(_ end: PathEnd) -> String {
-        "at \(end.place)" + (end.denial.map { ", \($0.direction.word)" } ?? "") + "  (\(end.reason.rawValue))"
+        var place = "at \(end.place)"
+        if case .pod(_, let node) = end.place { place += " on \(node)" }
+        return place + (end.denial.map { ", \($0.direction.word)" } ?? "") + "  (\(end.reason.rawValue))"
     }
 
     private func options(_ nearMiss: NearMiss) -> [String] {
@@ -142,7 +146,7 @@ public struct TraceText {
             return count == 0 ? nil : "\(count) \(name)"
         }
         return " evidence: " + (text.isEmpty ? "the cluster's objects" : text.joined(separator: ", "))
-            + "; assumed: a new connection"
+            + "; a new connection is assumed"
     }
 
     // MARK: - Marks

@@ -9,5 +9,5 @@ struct FairleadCommand: AsyncParsableCommand {
             'fairlead lab up' makes a whole cluster on this machine, without images or an API server, to try all of \
             it out.
             """,
-        subcommands: [LabCommand.self, PodServerCommand.self])
+        subcommands: [LabCommand.self, TraceCommand.self, PodServerCommand.self])
 }

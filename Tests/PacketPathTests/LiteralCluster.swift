@@ -1,4 +1,5 @@
 import KubernetesObjects
+import NetlinkWire
 import NetworkAddresses
 import Nftables
 import PacketPath

@@ -1,4 +1,5 @@
 import KubernetesObjects
+import NetlinkWire
 import NetworkAddresses
 import Nftables
 import PacketPath
@@ -157,7 +158,7 @@ enum Shop {
                 Route(to: IPPrefix(gateway.family == .ipv4 ? "0.0.0.0/0" : "::/0")!, via: gateway, link: 2, onLink: true))
             view.neighbors.append(Neighbor(gateway, mac: outerMAC, link: 2))
         }
-        view.sockets = [.tcp: [ListeningSocket(ip("::"), port(8080))]]
+        view.sockets = [.tcp: [ListeningSocket(.tcp, ip("::"), port(8080), isDualStack: true)]]
         cluster.views[.pod(pod.key, node: pod.node)] = view
         cluster.edit(.node(pod.node)) { node in
             node.allLinks.append(link(outer, "veth\(pod.key.name)", .veth, outerMAC.description, peer: 2))
@@ -231,4 +232,20 @@ enum Shop {
             ])
         return table
     }
+}
+
+/// The shop with one place edited.
+func broken(
+    _ place: Place, policies: [NetworkPolicy] = [], _ body: (inout LiteralView) -> Void
+) -> LiteralCluster {
+    var cluster = Shop.cluster(policies: policies)
+    cluster.edit(place, body)
+    return cluster
+}
+
+/// Another program's table with one rule.
+func firewall(_ rule: Rule, _ point: Hook.Point = .forward) -> Ruleset {
+    Ruleset(
+        TableName(.ip, "firewall"),
+        chains: ["fw": Chain(hook: Hook(.filter, point, priority: 0), [rule])])
 }
