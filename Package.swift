@@ -131,6 +131,7 @@ let package = Package(
                 "Reconciliation", "KernelInterface", "KubernetesObjects", "NetworkAddresses", "Nftables", "OverlayRoutes",
                 "RouteNetlink", "ServiceRules", .product(name: "Logging", package: "swift-log"),
             ]),
+        .testTarget(name: "ContainerdTests", dependencies: ["KernelInterface"], exclude: ["run-in-containerd"]),
         .testTarget(name: "NftablesTests", dependencies: ["Nftables", "NetworkAddresses"]),
         .testTarget(name: "NetlinkWireTests", dependencies: ["NetlinkWire", "NetworkAddresses"]),
         .testTarget(

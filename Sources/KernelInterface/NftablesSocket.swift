@@ -161,22 +161,37 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
             definitions[name] = definition
         }
         for (name, definition) in definitions {
-            ruleset.sets[name] = NamedSet(definition)
-            guard withElements else { continue }
-            let request = ElementRequest(table: table, set: name)
-            var pieces: [ObservedElement] = []
-            try dump(
-                NFT_MSG_GETSETELEM, family: table.family, operation: "read set \(name) of table \(table)",
-                payload: { request.build($0) }
-            ) { pieces += decodeElements($0) }
-            let elements = joinElements(pieces, definition: definition)
-            ruleset.sets[name] = NamedSet(definition, elements)
+            ruleset.sets[name] = NamedSet(
+                definition, withElements ? try elements(of: name, definition, in: table) : [])
         }
         try dump(NFT_MSG_GETRULE, family: table.family, operation: context) { message in
             guard let (chain, rule) = decodeRule(message, of: table) else { return }
             ruleset.chains[chain]?.rules.append(rule)
         }
         return ruleset
+    }
+
+    /// All elements of a set.
+    ///
+    /// While the kernel grows a set's hash table, which it does some time after elements were added, a dump may skip
+    /// some of them and show others twice. So the set is read until two readings in a row agree.
+    private func elements(
+        of set: String, _ definition: SetDefinition, in table: TableName
+    ) throws(KernelError) -> [Element] {
+        let request = ElementRequest(table: table, set: set)
+        let operation = "read set \(set) of table \(table)"
+        var last: Set<ElementKey>?
+        for _ in 0..<16 {
+            var pieces: [ObservedElement] = []
+            try dump(
+                NFT_MSG_GETSETELEM, family: table.family, operation: operation, payload: { request.build($0) }
+            ) { pieces += decodeElements($0) }
+            let elements = joinElements(pieces, definition: definition)
+            let keys = Set(elements.map(\.key))
+            if keys.isEmpty || keys == last { return elements }
+            last = keys
+        }
+        throw KernelError(operation: operation, errno: .interrupted)
     }
 
     /// All tables of all families.

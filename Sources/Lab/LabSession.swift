@@ -140,10 +140,10 @@ public final class LabSession: Sendable {
         try folder.write(finished)
     }
 
-    /// What a container runtime would find in `/etc/cni/net.d` of the node.
+    /// What a container runtime would find in `/etc/cni/net.d` of the node. Debian 12's containerd knows no later version.
     private func pluginConfiguration(of node: LabNetwork.NodeAddresses) -> FieldValue {
         [
-            "cniVersion": "1.1.0", "name": "lab", "type": .string(LabFolder.plugin), "overlay": "vxlan",
+            "cniVersion": "1.0.0", "name": "lab", "type": .string(LabFolder.plugin), "overlay": "vxlan",
             "stateDir": .string(folder.statePath(ofNode: node.name)),
             "ipam": [
                 "type": "host-local", "dataDir": .string("\(folder.nodePath(node.name))/leases"),
