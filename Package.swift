@@ -144,7 +144,7 @@ let package = Package(
             name: "PacketPathTests",
             dependencies: [
                 "PacketPath", "NetworkAddresses", "NetlinkWire", "RouteNetlink", "Nftables", "KubernetesObjects",
-                "ServiceRules", "KernelInterface",
+                "ServiceRules", "PolicyRules", "KernelInterface", "fairlead",
             ]),
         .testTarget(name: "KubernetesObjectsTests", dependencies: ["NetworkAddresses", "KubernetesObjects"]),
         .testTarget(

@@ -182,7 +182,9 @@ private struct NearMissSearch {
         if peerFailures.count == 1, !portFails, let peerKey, let choice = choice(of: miss) {
             switch (peerFailures[0].kind, choice) {
             case (.podSelector, .pods(let selector, _)):
-                if let labels = selector.simplestLabels { options.append("label pod \(peerKey) \(labels)") }
+                // A label that has another value says what the pod is; changing it would make it something else.
+                let isFree = selector.requirements.allSatisfy { peer?.metadata.labels[$0.key] == nil }
+                if isFree, let labels = selector.simplestLabels { options.append("label pod \(peerKey) \(labels)") }
             case (.namespaceSelector, .pods(_, .matching(let selector))):
                 if let labels = selector.simplestLabels { options.append("label namespace \(peerKey.namespace) \(labels)") }
             default: break

@@ -1,4 +1,5 @@
 internal import KubernetesObjects
+internal import Nftables
 
 /// What the comments that our tables carry in the kernel say.
 enum RuleComment: Hashable {
@@ -35,8 +36,8 @@ enum RuleComment: Hashable {
         case "np": return admission(parts)
         case "deny":
             guard parts.count == 3, let direction = NetworkPolicy.Direction(word: parts[1]) else { return nil }
-            // A list that was cut ends in a tilde, within a name or behind one.
-            let isComplete = !parts[2].hasSuffix("~")
+            // A list that fills its comment was cut, within a name or behind one.
+            let isComplete = text.utf8.count < longestComment
             let names = parts[2].split(separator: ",")
             return .isolates(
                 direction, (isComplete ? names[...] : names.dropLast()).compactMap { NamespacedName(path: $0) },

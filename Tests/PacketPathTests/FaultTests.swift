@@ -193,7 +193,7 @@ struct Fault: CustomTestStringConvertible {
             broken(Shop.node2) {
                 $0.tables.append(firewall(Rule(.match(.destinationPort, .port(port(8472))), .reject), .input))
             }, .foreignChainDrop,
-            "the tunnel's packet is stopped: node-2: chain fw of table ip firewall rejects it  "
+            "the tunnel's packet is stopped: node-2: chain fw of table inet firewall rejects it  "
                 + "[input priority 0, not one of ours]"),
         Fault(
             "a firewall drops by its policy",
@@ -206,13 +206,13 @@ struct Fault: CustomTestStringConvertible {
             "node-1: chain f of table inet closed drops it by its policy  [forward priority 0, not one of ours]"),
         Fault(
             "a firewall in the pod", broken(Shop.api1) { $0.tables.append(firewall(Rule(.drop), .input)) },
-            .foreignChainDrop, "pay/api-1: chain fw of table ip firewall drops it  [input priority 0, not one of ours]"),
+            .foreignChainDrop, "pay/api-1: chain fw of table inet firewall drops it  [input priority 0, not one of ours]"),
         Fault(
             "a firewall stops the answer",
             broken(Shop.node1) {
                 $0.tables.append(firewall(Rule(.match(.sourcePort, .port(port(8080))), .drop), .forward))
             }, .foreignChainDrop,
-            "the packet arrives, but not its answer: node-1: chain fw of table ip firewall drops it  "
+            "the packet arrives, but not its answer: node-1: chain fw of table inet firewall drops it  "
                 + "[forward priority 0, not one of ours]"),
         Fault(
             "a table filters on devices",

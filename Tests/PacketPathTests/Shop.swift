@@ -3,6 +3,7 @@ import NetlinkWire
 import NetworkAddresses
 import Nftables
 import PacketPath
+import PolicyRules
 import RouteNetlink
 import ServiceRules
 
@@ -133,7 +134,7 @@ enum Shop {
                     name: name, addresses: [ip("172.30.0.1\(number)")], podCIDRs: objects.nodes[name]!.podCIDRs,
                     serviceCIDRs: [prefix("10.96.0.0/16"), prefix("fd00:10:96::/112")])
             ).ruleset,
-            policyTable(on: name, objects),
+            PolicyTable.whole(objects, nodeName: name, epoch: PolicyEpoch(1)!),
         ]
         view.settings = ["net/ipv6/conf/all/forwarding": "1"]
         for link in view.allLinks { view.settings["net/ipv4/conf/\(link.name)/forwarding"] = "1" }
@@ -169,69 +170,6 @@ enum Shop {
             }
         }
     }
-
-    /// The policy table of a node for `policies`: both select the payment's pods, and one admits who `allow-front` does.
-    private static func policyTable(on node: String, _ objects: ClusterSnapshot) -> Ruleset {
-        var table = Ruleset(TableName(.inet, "fairlead-policy"))
-        let local = objects.pods.values.filter { $0.spec.nodeName == node }
-        let admitted = objects.pods.values.filter {
-            $0.metadata.labels["app"] == "web" && objects.namespaces[$0.metadata.namespace]?.labels["team"] == "shop"
-        }
-        for family in AddressFamily.allCases {
-            let (digit, type) = (family == .ipv4 ? 4 : 6, KeyType.address(family))
-            let isolated = objects.networkPolicies.isEmpty ? [] : local.filter { $0.metadata.namespace == "pay" }
-            table.sets["ingress\(digit)"] = NamedSet(
-                .init(key: [type], data: .verdict),
-                isolated.flatMap(\.addresses).filter { $0.family == family }.map {
-                    Element(.init(.address($0)), .verdict(.jump("in-api")))
-                })
-            table.sets["egress\(digit)"] = NamedSet(.init(key: [type], data: .verdict))
-            table.sets["local-pods\(digit)"] = NamedSet(
-                .init(key: [type]),
-                local.flatMap { pod in
-                    pod.addresses.filter { $0.family == family }.map { Element(.init(.address($0)), comment: "pod \(pod.key)") }
-                })
-            table.sets["members\(digit)"] = NamedSet(
-                .init(key: [.number, type]),
-                admitted.flatMap(\.addresses).filter { $0.family == family }.map { Element(.init(.number(7), .address($0))) })
-        }
-        table.chains["in-api"] = Chain(
-            comment: "pay/allow-front pay/default-deny",
-            [
-                Rule(
-                    .lookup([.constant(7), .originalSource(.ipv4)], set: "members4"),
-                    .match(.transportProtocol, .transport(.tcp)), .match(.replySourcePort, .port(port(8080))), .return,
-                    comment: "np:pay/allow-front:in:0.0"),
-                Rule(
-                    .lookup([.constant(7), .originalSource(.ipv6)], set: "members6"),
-                    .match(.transportProtocol, .transport(.tcp)), .match(.replySourcePort, .port(port(8080))), .return,
-                    comment: "np:pay/allow-front:in:0.0"),
-                Rule(.limit(rate: 10, burst: 20), .log(prefix: "D|in|pay/allow-front,pay/default-deny", group: 5)),
-                Rule(.counter, .drop, comment: "deny:in:pay/allow-front,pay/default-deny"),
-            ])
-        let mark = MaskedMark(0x0010_0000, mask: 0x0ff0_0000)
-        table.chains["evaluate"] = Chain(
-            objects.nodes[node]!.podCIDRs.map {
-                Rule(
-                    .match(.destination($0.family), .prefix($0)),
-                    .lookup([.destination($0.family)], set: $0.family == .ipv4 ? "local-pods4" : "local-pods6", negated: true),
-                    .counter, .drop, comment: "closed:unknown local address")
-            } + [
-                Rule(.dispatch([.originalSource(.ipv4)], map: "egress4")),
-                Rule(.dispatch([.originalSource(.ipv6)], map: "egress6")),
-                Rule(.dispatch([.replySource(.ipv4)], map: "ingress4")),
-                Rule(.dispatch([.replySource(.ipv6)], map: "ingress6")),
-            ])
-        table.chains["forward"] = Chain(
-            hook: Hook(.filter, .forward, priority: 10),
-            [
-                Rule(
-                    .match(.conntrackState, .states([.established, .related])), .match(.conntrackMark, .mark(mark)), .accept,
-                    comment: "judged:by the policies in force"),
-                Rule(.verdict(.jump("evaluate"))), Rule(.setConntrackMark(mark)),
-            ])
-        return table
-    }
 }
 
 /// The shop with one place edited.
@@ -246,6 +184,6 @@ func broken(
 /// Another program's table with one rule.
 func firewall(_ rule: Rule, _ point: Hook.Point = .forward) -> Ruleset {
     Ruleset(
-        TableName(.ip, "firewall"),
+        TableName(.inet, "firewall"),
         chains: ["fw": Chain(hook: Hook(.filter, point, priority: 0), [rule])])
 }
