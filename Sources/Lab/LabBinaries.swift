@@ -17,10 +17,12 @@ public struct LabBinaries: Hashable, Sendable {
             fairlead: own, agent: try find("fairlead-agent", beside: own), plugin: try find("fairlead-cni", beside: own))
     }
 
-    private static func find(_ name: String, beside own: String) throws(LabError) -> String {
+    static func find(
+        _ name: String, beside own: String, path: String = ProcessInfo.processInfo.environment["PATH"] ?? ""
+    ) throws(LabError) -> String {
         let folder = own[..<(own.lastIndex(of: "/") ?? own.startIndex)]
-        let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
         let candidates = [String(folder)] + path.split(separator: ":").map(String.init)
+        // A relative folder would mean another program in every place the command is called from.
         for candidate in candidates where candidate.hasPrefix("/") {
             let file = "\(candidate)/\(name)"
             if FileManager.default.isExecutableFile(atPath: file) { return file }

@@ -89,7 +89,7 @@ public final class LabSession: Sendable {
         if try session.clear() { report(.message("Removed what was left of an earlier lab \(name).")) }
         do {
             try session.build(LabNetwork(nodeCount: nodeCount ?? 3))
-            try session.apply(input)
+            if !input.isEmpty { try session.apply(input) }
         } catch let error as LabError where error == .interrupted {
             try session.undo()
             throw error

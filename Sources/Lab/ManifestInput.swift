@@ -85,6 +85,9 @@ public struct ManifestInput: Sendable {
         }
     }
 
+    /// Whether there is nothing in it, not even something to report.
+    public var isEmpty: Bool { objects.isEmpty && notes.isEmpty }
+
     /// Whether anything was not taken as it was written.
     public var hasErrors: Bool { notes.contains { $0.severity == .error } }
 }

@@ -194,6 +194,48 @@ private func web(replicas: Int, port: Int = 80) -> String {
         _ = try lab.lab("delete", "-f", file.path)
     }
 
+    @Test func `a pod in its node's network answers at the node's addresses, and one port has one pod`() throws {
+        func exporter(_ name: String) -> String {
+            """
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: \(name), labels: {app: exporter}}
+            spec: {hostNetwork: true, nodeName: node-2, containers: [{name: c, ports: [{containerPort: 9100}]}]}
+            ---
+
+            """
+        }
+        try lab.apply(
+            exporter("exporter") + """
+                apiVersion: v1
+                kind: Service
+                metadata: {name: exporter}
+                spec: {selector: {app: exporter}, ports: [{port: 9100}]}
+                ---
+                {apiVersion: v1, kind: Pod, metadata: {name: asker}, spec: {containers: [{name: c}]}}
+                """)
+        let state = try lab.state()
+        let node = try #require(state.node(named: "node-2"))
+        let exporter1 = try #require(state.pod(NamespacedName(namespace: "default", name: "exporter")))
+        #expect(exporter1.addresses == node.addresses)
+        #expect(exporter1.namespaceName == node.namespaceName)
+        let asker = try #require(state.pod(NamespacedName(namespace: "default", name: "asker")))
+        let service = try #require(try state.snapshot().services[NamespacedName(namespace: "default", name: "exporter")])
+        for address in node.addresses + service.clusterIPs {
+            let answer = try asker.inside { () throws(KernelError) in
+                try Probe.answer(.tcp, SocketAddress(address, Port(9100)!))
+            }
+            #expect(answer == "exporter", "\(address)")
+        }
+        let second = try lab.lab("apply", "-f", "-", input: exporter("second"))
+        #expect(second.status == .exited(1))
+        #expect(second.errorText.contains("Pod default/second: cannot be run"), "\(second.errorText)")
+        #expect(second.errorText.contains("listen on IPv4 tcp port 9100"), "\(second.errorText)")
+        let deleted = try lab.lab("delete", "pod/exporter", "pod/second", "pod/asker", "service/exporter")
+        #expect(deleted.status.isSuccess, "\(deleted.errorText)")
+        #expect(try lab.state().pods.filter { $0.isHostNetwork } == [])
+    }
+
     private func ruleset(of node: LabNode) throws -> String {
         let list = try node.inside { () throws(KernelError) in
             try ChildProcess.capture("nft", ["-a", "list", "ruleset"], timeout: .seconds(20))
