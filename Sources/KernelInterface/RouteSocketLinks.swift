@@ -304,7 +304,8 @@ extension Link {
                 index: rtnl_link_get_ifindex(object), name: name, kind: Kind(object),
                 mac: Libnl.mac(rtnl_link_get_addr(object)), mtu: Int(rtnl_link_get_mtu(object)),
                 isUp: flags & UInt32(IFF_UP) != 0, hasCarrier: flags & IFF_LOWER_UP != 0,
-                bridge: master == 0 ? nil : master, peerIndex: peer == 0 ? nil : peer,
+                isRunning: flags & UInt32(IFF_RUNNING) != 0, bridge: master == 0 ? nil : master,
+                peerIndex: peer == 0 ? nil : peer,
                 peerNamespaceID: isElsewhere ? namespace : nil)
         }
         guard let read else { return nil }

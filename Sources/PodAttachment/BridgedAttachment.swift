@@ -80,7 +80,7 @@ public struct BridgedAttachment: Sendable {
     /// Everything to do, in order.
     public func steps() throws(CNIError) -> [Step] {
         let steps = bridgeSteps + vethSteps
-        return steps + podSteps + (try gatewaySteps()) + routeSteps
+        return steps + podSteps + (try gatewaySteps()) + routeSteps + awaitingSteps
     }
 
     private var bridgeSteps: [Step] {
@@ -157,6 +157,15 @@ public struct BridgedAttachment: Sendable {
             steps.append(.addRoute(planned, .pod(interface)))
         }
         return steps + addresses.map { .forgetNeighbor($0.prefix.address, .host(configuration.bridge)) }
+    }
+
+    private var awaitingSteps: [Step] {
+        guard !configuration.leavesPodInterfaceDown else { return [] }
+        let addresses = addresses.filter { $0.prefix.family == .ipv6 }
+        var steps: [Step] = [.awaitRunning(.host(hostInterface))]
+        steps += addresses.map { .awaitDelivery($0.prefix.address, .pod) }
+        if configuration.isGateway { steps += addresses.compactMap(\.gateway).map { .awaitDelivery($0, .host) } }
+        return steps
     }
 
     /// What the runtime is told: the bridge, the host's end and the pod's, in the order that chained plugins rely on.

@@ -19,6 +19,14 @@ extension AttachmentID {
     /// The host's end of a bridged attachment: network managers leave alone what is called `veth`.
     public var bridgedHostInterface: InterfaceName { hostInterface(prefix: "veth") }
 
+    /// Whether a name was made of some attachment, as the two above are.
+    public static func isHostInterface(_ name: InterfaceName) -> Bool {
+        let text = name.description
+        guard let prefix = ["fl", "veth"].first(where: text.hasPrefix) else { return false }
+        let digits = text.dropFirst(prefix.count)
+        return digits.count == 11 && digits.allSatisfy(\.isHexDigit)
+    }
+
     /// The Ethernet address of the pod's end, unless the request names one.
     public var podMAC: MACAddress { MACAddress(locallyAdministered: fingerprint) }
 

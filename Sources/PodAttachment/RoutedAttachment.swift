@@ -94,6 +94,8 @@ public struct RoutedAttachment: Sendable {
             steps.append(
                 .addRoute(PlannedRoute(to: address.hostPrefix, origin: .fairlead), .host(hostInterface)))
         }
+        steps.append(.awaitRunning(.host(hostInterface)))
+        steps += addresses.filter { $0.family == .ipv6 }.map { .awaitDelivery($0, .pod) }
         return steps
     }
 

@@ -47,6 +47,10 @@ public enum Step: Hashable, Sendable {
     /// What the address's last owner left in the neighbour table goes.
     case forgetNeighbor(IPAddress, Place)
     case setNeighbor(IPAddress, MACAddress, Place)
+    /// Waits until packets pass an interface: the kernel starts its queue only after the other end has come up.
+    case awaitRunning(Place)
+    /// Waits until packets to an IPv6 address are taken in: the kernel adds its route only after the address.
+    case awaitDelivery(IPAddress, Place.Side)
 
     /// What takes the change back; nil where it goes with something else that is taken back, or is the node's to keep.
     public var undo: Undo? {
@@ -59,6 +63,7 @@ public enum Step: Hashable, Sendable {
         case .removeAddress(let prefix, let place): .addAddress(prefix, place)
         // Forwarding, and a bridge that is up, are how a node with pods is.
         case .setUp, .pinMAC, .setPromiscuous, .setPort, .set, .addRoute, .forgetNeighbor, .setNeighbor: nil
+        case .awaitRunning, .awaitDelivery: nil
         }
     }
 
@@ -150,6 +155,9 @@ extension Step: CustomStringConvertible {
         case .addRoute(let route, let place): "add route \(route) on \(place)"
         case .forgetNeighbor(let address, let place): "forget neighbour \(address) on \(place)"
         case .setNeighbor(let address, let mac, let place): "set neighbour \(address) \(mac) on \(place)"
+        case .awaitRunning(let place): "wait for \(place) to run"
+        case .awaitDelivery(let address, let side):
+            "wait for the \(side == .host ? "host" : "pod") to take in packets to \(address)"
         }
     }
 }

@@ -13,6 +13,8 @@ public struct Link: Hashable, Sendable {
     public var isUp: Bool
     /// Whether the kernel sees a carrier (`IFF_LOWER_UP`).
     public var hasCarrier: Bool
+    /// Whether packets pass (`IFF_RUNNING`): shortly after the carrier has come, not at the same time.
+    public var isRunning: Bool
     /// The bridge this interface is a port of.
     public var bridge: Int32?
     /// The index of the interface beneath, or of a veth's other end (`IFLA_LINK`).
@@ -31,7 +33,8 @@ public struct Link: Hashable, Sendable {
 
     public init(
         index: Int32, name: InterfaceName, kind: Kind, mac: MACAddress? = nil, mtu: Int = 1500, isUp: Bool = true,
-        hasCarrier: Bool = true, bridge: Int32? = nil, peerIndex: Int32? = nil, peerNamespaceID: Int32? = nil
+        hasCarrier: Bool = true, isRunning: Bool = true, bridge: Int32? = nil, peerIndex: Int32? = nil,
+        peerNamespaceID: Int32? = nil
     ) {
         self.index = index
         self.name = name
@@ -40,6 +43,7 @@ public struct Link: Hashable, Sendable {
         self.mtu = mtu
         self.isUp = isUp
         self.hasCarrier = hasCarrier
+        self.isRunning = isRunning
         self.bridge = bridge
         self.peerIndex = peerIndex
         self.peerNamespaceID = peerNamespaceID

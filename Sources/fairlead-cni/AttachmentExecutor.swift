@@ -1,4 +1,5 @@
 import CNIProtocol
+import Glibc
 import KernelInterface
 import NetworkAddresses
 import PodAttachment
@@ -63,7 +64,7 @@ struct AttachmentExecutor: ~Copyable {
                 try interruption(step.description)
                 try perform(step)
             } catch {
-                throw takingBack(after: CNIError(error.code, error.message, details: error.details))
+                throw takingBack(after: error)
             }
             if let undo = step.undo { undos.append(undo) }
         }
@@ -154,6 +155,26 @@ struct AttachmentExecutor: ~Copyable {
             try at(place) { socket, index throws(KernelError) in
                 try socket.remove(Neighbor(address, mac: nil, link: index))
             }
+        case .awaitRunning(let place):
+            try wait(for: step) { () throws(CNIError) in try link(at: place)?.isRunning == true }
+        case .awaitDelivery(let address, let side):
+            try wait(for: step) { () throws(CNIError) in
+                try kernel { () throws(KernelError) in
+                    switch side {
+                    case .host: try host.decide(to: address).kind == .local
+                    case .pod: try pod.socket.decide(to: address).kind == .local
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks until it is so. Mostly it is at the first time; a busy machine takes some milliseconds.
+    private func wait(for step: Step, _ condition: () throws(CNIError) -> Bool) throws(CNIError) {
+        let deadline = ContinuousClock.now + .seconds(5)
+        while try !condition() {
+            guard ContinuousClock.now < deadline else { throw CNIError(.internal, "\(step): not within 5 seconds") }
+            usleep(200)
         }
     }
 

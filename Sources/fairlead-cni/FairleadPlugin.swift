@@ -13,6 +13,11 @@ struct FairleadPlugin: Plugin {
     func add(_ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
         let arguments = try request.arguments()
         let configuration = try FairleadConfiguration(request.configuration, arguments: arguments)
+        guard try request.configuration.previousResult() == nil else {
+            throw CNIError(
+                .invalidConfiguration,
+                "prevResult: the fairlead plugin makes the pod's interface and must be the first of its list")
+        }
         let delegate = AddressDelegate(configuration.addressPlugin)
         var executor = try AttachmentExecutor.open(namespacePath: request.namespacePath, interruption: interruption)
         try executor.requireFree(request.attachment.interface, peer: request.attachment.routedHostInterface)

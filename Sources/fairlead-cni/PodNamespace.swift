@@ -1,6 +1,7 @@
 import CNIProtocol
 import KernelInterface
 import NetworkAddresses
+import PodAttachment
 import RouteNetlink
 import SystemPackage
 
@@ -39,12 +40,21 @@ struct PodNamespace: ~Copyable {
 /// Removes the interfaces of an attachment, whatever is left of them.
 ///
 /// The host's end first, by the name that the request alone gives: with it goes the pod's end, also in a namespace
-/// whose path is gone. Where there is none the pod may hold an interface that another program's plugin made.
+/// whose path is gone. Where there is none the pod may hold an interface that another program's plugin made; one that
+/// ours made for another container belongs to that container, which was given the same namespace since.
 func removeInterfaces(of request: AttachmentRequest, hostInterface: InterfaceName) throws(CNIError) {
     let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
     if try remove(hostInterface, from: host) { return }
     guard let pod = try PodNamespace.openIfPresent(request.namespacePath) else { return }
-    _ = try remove(request.attachment.interface, from: pod.socket)
+    let name = request.attachment.interface
+    let isOthers = try kernel { () throws(KernelError) -> Bool in
+        guard let link = try pod.socket.link(named: name), let index = link.peerIndex,
+            let peer = try host.link(index: index)
+        else { return false }
+        return peer.peerIndex == link.index && AttachmentID.isHostInterface(peer.name)
+    }
+    if isOthers { return }
+    _ = try remove(name, from: pod.socket)
 }
 
 /// Removes a link; false where there is none.

@@ -59,11 +59,7 @@ private let versions = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
             addresses.append(added.hosts)
         }
         // A router answers for itself with an address; a node has one, a bare namespace none.
-        let socket = try node.namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
-        let loopback = try #require(try socket.link(named: name("lo")))
-        for text in ["192.0.2.7/32", "fd00:7::7/128"] {
-            try socket.add(InterfaceAddress(IPPrefix(text)!, link: loopback.index))
-        }
+        for text in ["192.0.2.7/32", "fd00:7::7/128"] { try node.addLoopbackAddress(IPPrefix(text)!) }
         for family in ranges.indices {
             #expect(try pods[0].pings(addresses[1][family]))
             #expect(try pods[1].pings(addresses[0][family]))
@@ -168,5 +164,36 @@ private let versions = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
         let forced = try node.run("bridge", "ADD", second.with("forceAddress", true), id: "c2", netns: pods[1].path)
         #expect(forced.isSuccess, "\(forced.outcome.output)")
         #expect(try node.remains().filter { $0.hasPrefix("address") } == ["address 10.99.0.1/24"])
+    }
+
+    @Test func `ports are hairpin, isolated or promiscuous as the keys say`() throws {
+        let node = try Node()
+        let output = { (program: String, arguments: [String]) in
+            try node.namespace.withEntered { () throws(KernelError) in
+                try ChildProcess.capture(program, arguments, timeout: .seconds(20)).text
+            }
+        }
+        let cases: [(id: String, keys: JSONObject, hairpin: String, isolated: String)] = [
+            ("a", ["hairpinMode": true], "on", "off"), ("b", ["portIsolation": true], "off", "on"),
+            ("c", ["promiscMode": true], "off", "off"),
+        ]
+        for (id, keys, hairpin, isolated) in cases {
+            let pod = try node.pod()
+            let configuration = node.configuration(keys).with("bridge", "br0")
+            let added = try node.run("bridge", "ADD", configuration, id: id, netns: pod.path)
+            let port = try #require(added.json["interfaces"]?.array?[1].object?["name"]?.string)
+            let details = try output("bridge", ["-d", "link", "show", "dev", port])
+            #expect(details.contains("hairpin \(hairpin)") && details.contains("isolated \(isolated)"), "\(details)")
+        }
+        #expect(try output("ip", ["link", "show", "br0"]).contains("PROMISC"))
+    }
+
+    @Test func `the fairlead plugin is the first of its list`() throws {
+        let node = try Node()
+        let pod = try node.pod()
+        let configuration = node.configuration().with("prevResult", ["cniVersion": "1.1.0", "ips": []])
+        let refused = try node.run("fairlead", "ADD", configuration, netns: pod.path)
+        #expect(refused.code == 7 && refused.message.hasPrefix("prevResult: "))
+        #expect(try node.remains() == [])
     }
 }

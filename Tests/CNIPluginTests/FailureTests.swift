@@ -136,7 +136,8 @@ extension Attaching {
     @Test(arguments: ["fairlead", "bridge", "loopback"], ["ADD", "CHECK"])
     func `a namespace that is none is refused`(plugin: String, verb: String) throws {
         let node = try Node()
-        let configuration = node.configuration().with("prevResult", ["cniVersion": "1.1.0"])
+        var configuration = node.configuration()
+        if verb == "CHECK" { configuration["prevResult"] = ["cniVersion": "1.1.0"] }
         for path in ["/run/netns/no-such-namespace", "/etc/passwd", "/dev/null", "/proc/self/ns/mnt", "/"] {
             let answer = try node.run(plugin, verb, configuration, netns: path)
             #expect(
@@ -224,6 +225,21 @@ enum Ruin: String, CaseIterable, CustomTestStringConvertible {
         case .noState: #expect(untouched == before.filter { $0.hasPrefix("link") || $0.hasPrefix("address") })
         default: #expect(untouched == before)
         }
+    }
+
+    @Test(arguments: Attaching.allCases)
+    func `a late DEL spares the container that has the namespace now`(attaching: Attaching) throws {
+        let node = try Node()
+        let pod = try node.pod()
+        let configuration = node.configuration(attaching.keys)
+        #expect(try node.run(attaching.rawValue, "ADD", configuration, id: "old", netns: pod.path).isSuccess)
+        #expect(try node.run(attaching.rawValue, "DEL", configuration, id: "old", netns: pod.path).isSuccess)
+        #expect(try node.run(attaching.rawValue, "ADD", configuration, id: "new", netns: pod.path).isSuccess)
+        #expect(try node.run(attaching.rawValue, "DEL", configuration, id: "old", netns: pod.path).isSuccess)
+        #expect(try pod.links().contains { $0.name == name("eth0") })
+        // Its own DEL does not.
+        #expect(try node.run(attaching.rawValue, "DEL", configuration, id: "new", netns: pod.path).isSuccess)
+        #expect(try pod.links().count == 1)
     }
 
     @Test(arguments: Attaching.allCases) func `DEL of what never was succeeds`(attaching: Attaching) throws {

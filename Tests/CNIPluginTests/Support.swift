@@ -122,6 +122,14 @@ final class Node {
         return try directory.entries()
     }
 
+    /// Gives the node an address of its own, and waits until the kernel takes in packets to it.
+    func addLoopbackAddress(_ prefix: IPPrefix) throws {
+        let socket = try namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
+        let loopback = try #require(try socket.link(named: name("lo")))
+        try socket.add(InterfaceAddress(prefix, link: loopback.index))
+        while try socket.decide(to: prefix.address).kind != .local { usleep(200) }
+    }
+
     /// Runs a program on the node and says whether it ended well.
     func succeeds(_ program: String, _ arguments: String...) throws -> Bool {
         try namespace.withEntered { () throws(KernelError) in

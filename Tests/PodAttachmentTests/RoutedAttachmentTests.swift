@@ -31,6 +31,7 @@ private func routed(
                 "add route 10.244.1.7/32 on fld162ccb905e",
                 "set neighbour fd00:1::7 de:16:2c:cb:90:5e on fld162ccb905e",
                 "add route fd00:1::7/128 on fld162ccb905e",
+                "wait for fld162ccb905e to run", "wait for the pod to take in packets to fd00:1::7",
             ])
         #expect(plan.steps.compactMap(\.undo) == [.removeLink(attachment.routedHostInterface)])
     }
