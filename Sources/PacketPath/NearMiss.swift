@@ -69,7 +69,6 @@ private struct NearMissSearch {
     var peerAddress: IPAddress { denial.direction == .ingress ? denial.packet.source : denial.packet.destination }
     var peerKey: NamespacedName? { cluster.pod(at: peerAddress)?.key }
     var peer: Pod? { peerKey.flatMap { cluster.objects.pods[$0] } }
-    var peerName: String { peerKey?.description ?? "\(peerAddress)" }
 
     func namespace(_ name: String) -> Namespace { cluster.objects.namespaces[name] ?? Namespace(name: name) }
 
@@ -104,10 +103,11 @@ private struct NearMissSearch {
         case .block(let block):
             let excepted = block.except.first { $0.contains(peerAddress) }
             let holds = block.cidr.contains(peerAddress) && excepted == nil
+            let elsewhere = peerKey.map { "\($0) is \(peerAddress)" } ?? "\(peerAddress) is outside it"
             return [
                 .init(
                     kind: .ipBlock, text: "ipBlock \(block.cidr)", holds: holds,
-                    instead: holds ? "" : excepted.map { "\(peerAddress) is in its exception \($0)" } ?? "\(peerName) is \(peerAddress)")
+                    instead: holds ? "" : excepted.map { "\(peerAddress) is in its exception \($0)" } ?? elsewhere)
             ]
         case .pods(let selector, let namespaces):
             guard let peerKey else {

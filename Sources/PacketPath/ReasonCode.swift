@@ -100,7 +100,7 @@ public enum PathVerdict: String, Hashable, Sendable, CaseIterable, Codable {
     }
 
     /// The verdict over several branches.
-    init(_ branches: [PathVerdict]) {
+    public init(over branches: [PathVerdict]) {
         let others = branches.filter { $0 != .reachable }
         self =
             if others.isEmpty && !branches.isEmpty {

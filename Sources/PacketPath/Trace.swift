@@ -102,7 +102,7 @@ public func trace(_ request: TraceRequest, in cluster: any PathCluster) throws(T
     branches.sort { ($0.backend?.number ?? 0) < ($1.backend?.number ?? 0) }
     return Trace(
         request: request, from: question.from, to: question.to, packet: packet, branches: branches,
-        verdict: PathVerdict(branches.map(\.end.verdict)))
+        verdict: PathVerdict(over: branches.map(\.end.verdict)))
 }
 
 extension Backend {

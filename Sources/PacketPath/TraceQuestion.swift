@@ -111,7 +111,7 @@ struct TraceQuestion {
             $0.protocol == request.transport
         }
         guard let text = request.port else { return ports.count == 1 ? ports[0].number : nil }
-        if let port = Port(text) { return port }
+        if let port = try number(text) { return port }
         guard let named = ports.first(where: { $0.name == text }) else {
             let names = ports.compactMap(\.name)
             throw TraceError.missing("port \(text) of pod \(key)", names)
@@ -127,7 +127,17 @@ struct TraceQuestion {
             let all = service.ports.map(\.text).joined(separator: ", ")
             throw TraceError("which port of svc \(service.key)? It has \(all.isEmpty ? "none" : all)")
         }
-        return Port(text) ?? ports.first { $0.name == text }?.number
+        return try number(text) ?? ports.first { $0.name == text }?.number
+    }
+
+    /// A port's number; nil for a name.
+    private static func number(_ text: String) throws(TraceError) -> Port? {
+        if let port = Port(text) { return port }
+        // Names have a letter.
+        guard text.utf8.contains(where: { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0) }) else {
+            throw TraceError("\"\(text)\" is no port: a number of 1 to 65535, or a name")
+        }
+        return nil
     }
 }
 
