@@ -44,7 +44,10 @@ let package = Package(
             dependencies: ["NetworkAddresses", "RouteNetlink", "CNIProtocol", "AddressAllocation"]),
         .target(
             name: "PacketPath",
-            dependencies: ["NetworkAddresses", "NetlinkWire", "RouteNetlink", "Nftables", "KubernetesObjects"]),
+            dependencies: [
+                "NetworkAddresses", "NetlinkWire", "RouteNetlink", "Nftables", "KubernetesObjects", "ServiceRules",
+                "PolicyRules",
+            ]),
 
         // MARK: - Effects
 

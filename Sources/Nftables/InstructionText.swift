@@ -9,7 +9,8 @@ extension Instruction: CustomStringConvertible {
         case .conntrack(let key, let direction, let into):
             "ct load \(key) => \(into)" + (direction.map { ", dir \($0)" } ?? "")
         case .setConntrack(let key, let from): "ct set \(key) with \(from)"
-        case .compare(let comparison, let register, let bytes): "cmp \(comparison.word) \(register) \(hexadecimal(bytes))"
+        case .compare(let comparison, let register, let bytes):
+            "cmp \(comparison.word) \(register) \(hexadecimal(bytes))"
         case .range(let inverted, let register, let from, let to):
             "range \(inverted ? "neq" : "eq") \(register) \(hexadecimal(from)) \(hexadecimal(to))"
         case .bitwise(let from, let into, let mask, let xor):

@@ -242,7 +242,8 @@ struct ChainRun {
         case .number: return .proceed
         case .destinationNAT(let family, let address, let port):
             guard family == evaluation.packet.family, evaluation.connection != nil else { return .skip }
-            guard let bytes = registers.known(family.bitWidth / 8, from: address), let to = IPAddress(bytes: bytes) else {
+            guard let bytes = registers.known(family.bitWidth / 8, from: address), let to = IPAddress(bytes: bytes)
+            else {
                 return unknown("sends the connection to an address that is not known")
             }
             var number: Port?
@@ -262,7 +263,9 @@ struct ChainRun {
         }
     }
 
-    /// Does something other than ending the rule. Only certain where the rule is; in doubt, nothing more is.
+    /// Does something other than ending the rule.
+    ///
+    /// That is only certain where it is certain that the rule matches.
     private mutating func effect(_ body: (inout ChainRun) -> String?) -> Step {
         if let doubt { return .stop(.unknown(doubt)) }
         return body(&self).map { unknown($0) } ?? .proceed

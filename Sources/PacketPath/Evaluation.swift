@@ -16,7 +16,7 @@ public struct Evaluation: Hashable, Sendable {
     /// How the chain rewrote the connection.
     public enum Translation: Hashable, Sendable {
         case destination(IPAddress, Port?)
-        /// The source becomes that of the outgoing interface; its port stays where it can, unless it is drawn at random.
+        /// The source becomes that of the outgoing interface; its port stays if it can, unless it is drawn at random.
         case masquerade(fullyRandom: Bool)
     }
 

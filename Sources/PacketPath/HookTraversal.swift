@@ -103,7 +103,9 @@ public struct HookTraversal {
             var decided: [Result] = []
             for chain in chains {
                 let after = undecided.flatMap { evaluate(chain, $0, $0.connection) }
-                undecided = after.filter { $0.outcome == .accept && !$0.connection.status.contains(point.decidedStatus) }
+                undecided = after.filter {
+                    $0.outcome == .accept && !$0.connection.status.contains(point.decidedStatus)
+                }
                 decided += after.filter { $0.outcome != .accept || $0.connection.status.contains(point.decidedStatus) }
             }
             return decided

@@ -57,7 +57,8 @@ struct Journey {
         hops.append(
             Hop(
                 place: place, stage: stage, status: status, text: text, owners: owners, evidence: evidence,
-                packet: before ?? packet, packetAfter: before.flatMap { $0.moved(to: packet) }, outer: outer, hook: hook))
+                packet: before ?? packet, packetAfter: before.flatMap { $0.moved(to: packet) }, outer: outer, hook: hook
+            ))
     }
 
     /// Notes the last step and ends the journey.
@@ -95,7 +96,9 @@ struct Journey {
 }
 
 extension Journey {
-    /// The packet's connection at the place. Where it enters, conntrack looks for one and else makes one.
+    /// The packet's connection at the place.
+    ///
+    /// Where the packet enters, conntrack looks for its connection and else makes one.
     mutating func track(_ point: Hook.Point, at place: Place) -> Connection {
         guard point == .prerouting || point == .output else { return connections[place]![current] }
         for (index, known) in (connections[place] ?? []).enumerated() {

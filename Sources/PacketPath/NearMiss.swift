@@ -49,7 +49,7 @@ extension NearMiss {
         let subject = denial.pod.flatMap { cluster.objects.pods[$0] }
         let search = NearMissSearch(denial: denial, subject: subject, cluster: cluster)
         let candidates = denial.policies.compactMap { cluster.objects.networkPolicies[$0] }.flatMap(search.candidates)
-        // The fewest failures; among equals the first policy and its first rule. A policy without rules is the last resort.
+        // The fewest failures; among equals the first policy and its first rule. One without rules is the last resort.
         guard let best = candidates.min(by: { $0.distance < $1.distance }) else { return nil }
         self = best
         options = search.options(for: best)
@@ -81,9 +81,13 @@ private struct NearMissSearch {
         }
         guard !rules.isEmpty else {
             return [
-                miss(nil, nil, [
-                    .init(kind: .rules, text: "has no \(denial.direction.word) rule, so it admits nothing", holds: false, instead: "")
-                ])
+                miss(
+                    nil, nil,
+                    [
+                        .init(
+                            kind: .rules, text: "has no \(denial.direction.word) rule, so it admits nothing",
+                            holds: false, instead: "")
+                    ])
             ]
         }
         return rules.enumerated().flatMap { index, rule -> [NearMiss] in
@@ -112,7 +116,9 @@ private struct NearMissSearch {
         case .pods(let selector, let namespaces):
             guard let peerKey else {
                 return [
-                    .init(kind: .podSelector, text: "podSelector \(selector)", holds: false, instead: "\(peerAddress) is no pod")
+                    .init(
+                        kind: .podSelector, text: "podSelector \(selector)", holds: false,
+                        instead: "\(peerAddress) is no pod")
                 ]
             }
             let labels = peer?.metadata.labels ?? [:]
@@ -178,7 +184,9 @@ private struct NearMissSearch {
         if peerFailures.isEmpty, portFails {
             options.append("add port \(packet.portText) to \(miss.policy) \(miss.direction.word)[\(rule)].ports")
         }
-        if !peerFailures.isEmpty { options.append("add a peer for \(peerDescription) to \(miss.policy) \(peers)\(also)") }
+        if !peerFailures.isEmpty {
+            options.append("add a peer for \(peerDescription) to \(miss.policy) \(peers)\(also)")
+        }
         if peerFailures.count == 1, !portFails, let peerKey, let choice = choice(of: miss) {
             switch (peerFailures[0].kind, choice) {
             case (.podSelector, .pods(let selector, _)):
@@ -186,7 +194,9 @@ private struct NearMissSearch {
                 let isFree = selector.requirements.allSatisfy { peer?.metadata.labels[$0.key] == nil }
                 if isFree, let labels = selector.simplestLabels { options.append("label pod \(peerKey) \(labels)") }
             case (.namespaceSelector, .pods(_, .matching(let selector))):
-                if let labels = selector.simplestLabels { options.append("label namespace \(peerKey.namespace) \(labels)") }
+                if let labels = selector.simplestLabels {
+                    options.append("label namespace \(peerKey.namespace) \(labels)")
+                }
             default: break
             }
         }
@@ -237,7 +247,8 @@ extension PolicyPort {
         switch match {
         case .any: "any/\(`protocol`)"
         case .range(let range):
-            (range.lowerBound == range.upperBound ? "\(range.lowerBound)" : "\(range.lowerBound)-\(range.upperBound)") + "/\(`protocol`)"
+            (range.lowerBound == range.upperBound ? "\(range.lowerBound)" : "\(range.lowerBound)-\(range.upperBound)")
+                + "/\(`protocol`)"
         case .named(let name): "\(name)/\(`protocol`)"
         }
     }

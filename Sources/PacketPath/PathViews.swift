@@ -79,7 +79,9 @@ extension PathCluster {
     func pod(_ key: NamespacedName) -> RunningPod? { pods.first { $0.key == key } }
 
     /// The pod that has the address to itself.
-    func pod(at address: IPAddress) -> RunningPod? { pods.first { !$0.isHostNetwork && $0.addresses.contains(address) } }
+    func pod(at address: IPAddress) -> RunningPod? {
+        pods.first { !$0.isHostNetwork && $0.addresses.contains(address) }
+    }
 
     /// The view of a place; the error says which place could not be looked into.
     func look(into place: Place) throws -> any NamespaceView {

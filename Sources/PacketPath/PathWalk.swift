@@ -50,14 +50,16 @@ struct PathWalk {
         case .refused(let why): return journey.refused(why, at: place)
         case .local:
             journey.packet.output = try loopback(view)
-            journey.add(.route, "\(journey.packet.destination) is \(place)'s own address", at: place, .init(.kernelLookup))
+            journey.add(
+                .route, "\(journey.packet.destination) is \(place)'s own address", at: place, .init(.kernelLookup))
             return traverse(.postrouting, journey, at: place, view).flatMap { journey in
                 journey.end == nil ? deliver(journey, at: place) : [journey]
             }
         case .unicast:
             if let link = try view.link(decision.link) {
                 journey.senderMTU = journey.senderMTU ?? link.mtu
-                journey.add(.route, decision.text(to: journey.packet.destination, link), at: place, .init(.kernelLookup))
+                journey.add(
+                    .route, decision.text(to: journey.packet.destination, link), at: place, .init(.kernelLookup))
             }
             return try leave(journey, decision, at: place, view)
         }
@@ -70,7 +72,8 @@ struct PathWalk {
         var journey = journey
         guard let link = try view.link(decision.link) else {
             return journey.broken(
-                .noRoute, .route, "the route leads to link \(decision.link), which is gone", at: place, .init(.kernelLookup))
+                .noRoute, .route, "the route leads to link \(decision.link), which is gone", at: place,
+                .init(.kernelLookup))
         }
         journey.packet.output = PacketInterface(link.name, index: link.index)
         return traverse(.postrouting, journey, at: place, view).flatMap { journey in
@@ -219,7 +222,8 @@ struct PathWalk {
 extension Journey {
     /// Ended by the routing table.
     func refused(_ why: String, at place: Place) -> [Journey] {
-        let text = why == "no route" ? "no route to \(packet.destination)" : "the route to \(packet.destination) says \(why)"
+        let text =
+            why == "no route" ? "no route to \(packet.destination)" : "the route to \(packet.destination) says \(why)"
         return broken(.noRoute, .route, text, at: place, Evidence(.kernelLookup))
     }
 }

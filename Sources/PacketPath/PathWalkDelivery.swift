@@ -20,7 +20,8 @@ extension PathWalk {
         if journey.isReply { return [journey.home(at: place)] }
         guard let transport = packet.transport, let port = packet.destinationPort else {
             return journey.ended(
-                .reachable, .allowed, .listener, "\(place) takes \(packet.protocolName)", at: place, Evidence(.computed))
+                .reachable, .allowed, .listener, "\(place) takes \(packet.protocolName)", at: place, Evidence(.computed)
+            )
         }
         let destination = SocketAddress(packet.destination, port)
         let sockets = try view.listeners(transport).filter { $0.port == port }
@@ -35,7 +36,8 @@ extension PathWalk {
             let instead = open.isEmpty ? "" : "; it listens on \(open.prefix(8).joined(separator: ", "))"
             return journey.ended(
                 .broken, .notListening, .listener, "nothing listens on \(packet.portText)\(instead)", at: place,
-                Evidence(.kernelLookup), cause: "\(place) is reached, but nothing in it listens on \(packet.portText)\(instead)")
+                Evidence(.kernelLookup),
+                cause: "\(place) is reached, but nothing in it listens on \(packet.portText)\(instead)")
         }
         let reason: ReasonCode = sockets.allSatisfy(\.address.isLoopback) ? .listenLoopbackOnly : .listenOtherAddress
         return journey.ended(

@@ -1,7 +1,9 @@
 internal import KubernetesObjects
 internal import NetworkAddresses
 internal import Nftables
+internal import PolicyRules
 internal import RouteNetlink
+internal import ServiceRules
 
 extension PathWalk {
     /// Takes the packet through one of the place's hooks and tells what mattered there.
@@ -19,9 +21,10 @@ extension PathWalk {
             }
             var journey = journey
             let connection = journey.track(point, at: place)
-            let results = HookTraversal(rulesets, in: ViewEnvironment(view: view)).traverse(point, journey.packet, connection)
+            let results = HookTraversal(rulesets, in: ViewEnvironment(view: view)).traverse(
+                point, journey.packet, connection)
             let generation = try view.generation()
-            if point == .forward, !journey.isReply, !rulesets.contains(where: { $0.table.name == policyTableName }) {
+            if point == .forward, !journey.isReply, !rulesets.contains(where: { $0.table == PolicyTable.name }) {
                 for report in missingPolicyTable(journey, connection, at: place) {
                     journey.add(report, at: place, Evidence(.kernelLookup), hook: nil)
                 }
@@ -45,9 +48,10 @@ extension PathWalk {
             if let translation = passage.evaluation.translation {
                 journey.packet = result.packet
                 tell(translation, passage, &journey, before: before, at: place, evidence)
-            } else if passage.table.name == policyTableName {
+            } else if passage.table == PolicyTable.name {
                 for report in policyReports(passage, at: place) {
-                    journey.add(report, at: place, self.evidence(of: report.hit, passage, like: evidence), hook: passage.hook)
+                    journey.add(
+                        report, at: place, self.evidence(of: report.hit, passage, like: evidence), hook: passage.hook)
                 }
             }
         }
@@ -73,7 +77,9 @@ extension PathWalk {
             var owners: [Owner] = []
             var details: [String] = []
             var backend = Backend(name: journey.packet.destinationText, number: 1, count: 1)
-            for comment in passage.evaluation.hits.flatMap(\.elements).compactMap(\.element.comment).map(RuleComment.init) {
+            for comment in passage.evaluation.hits.flatMap(\.elements).compactMap(\.element.comment).map(
+                RuleComment.init)
+            {
                 switch comment {
                 case .service(let key, let port):
                     backend.service = key
@@ -119,8 +125,8 @@ extension PathWalk {
                 .inconclusive, .inconclusive, .rules, reason, at: place, evidence,
                 cause: "\(place): \(reason)", hook: passage.hook)
         }
-        if passage.table.name == serviceTableName { return stopAtService(passage, journey, at: place, evidence) }
-        if passage.table.name == policyTableName { return stopAtPolicy(passage, journey, at: place, evidence) }
+        if passage.table == ServiceTable.name { return stopAtService(passage, journey, at: place, evidence) }
+        if passage.table == PolicyTable.name { return stopAtPolicy(passage, journey, at: place, evidence) }
         let verb = outcome == .reject ? "rejects" : "drops"
         let how =
             passage.evaluation.wasDecidedByRule
@@ -158,7 +164,8 @@ extension PathWalk {
         if let service = cluster.service(at: packet.destination) {
             let ports = service.ports.map { "\($0.number)/\($0.protocol)" }.joined(separator: ", ")
             return end(
-                .noSuchPort, "Service \(service.key) has no port \(packet.portText); it has \(ports.isEmpty ? "none" : ports)")
+                .noSuchPort,
+                "Service \(service.key) has no port \(packet.portText); it has \(ports.isEmpty ? "none" : ports)")
         }
         return end(.noSuchService, "no service has the address \(packet.destination)")
     }
@@ -186,9 +193,6 @@ extension PathWalk {
         return ready.isEmpty ? ": \(pods) labelled \(selector), none of them ready" : ": \(pods) labelled \(selector)"
     }
 }
-
-let serviceTableName = "fairlead-services"
-let policyTableName = "fairlead-policy"
 
 extension Packet {
     /// `80/tcp`.
@@ -234,15 +238,32 @@ private struct ViewEnvironment: RulesetEnvironment {
         return isBroadcast ? 3 : 1
     }
 
-    /// Of the interface's addresses one in whose network the destination is, or else the first; or else another
-    /// interface's (`inet_select_addr`).
+    /// What the kernel would choose.
+    ///
+    /// IPv4: of the interface's addresses one in whose network the destination is, or else the first; or else another
+    /// interface's (`inet_select_addr`). IPv6: the interface's own before others', then the one that has most in common
+    /// with the destination (RFC 6724, as far as addresses of a cluster differ).
     func masqueradeAddress(on interface: PacketInterface, towards destination: IPAddress) throws -> IPAddress? {
         let candidates = try view.addresses().filter {
             $0.prefix.family == destination.family && !$0.prefix.address.isLoopback && !$0.prefix.address.isLinkLocal
         }
         let own = candidates.filter { $0.link == interface.index }
-        let chosen = own.first { $0.prefix.contains(destination) } ?? own.first ?? candidates.first
-        return chosen?.prefix.address
+        switch destination.family {
+        case .ipv4:
+            let chosen = own.first { $0.prefix.contains(destination) } ?? own.first ?? candidates.first
+            return chosen?.prefix.address
+        case .ipv6:
+            let eligible = own.isEmpty ? candidates : own
+            return eligible.max { $0.prefix.commonLength(destination) < $1.prefix.commonLength(destination) }?.prefix
+                .address
+        }
+    }
+}
+
+extension IPPrefix {
+    /// How many leading bits the addresses share, no more than the prefix has.
+    fileprivate func commonLength(_ other: IPAddress) -> Int {
+        min((address.number ^ other.number).leadingZeroBitCount, length)
     }
 }
 

@@ -83,7 +83,8 @@ extension PathWalk {
             let denial = PolicyDenial(direction: direction, pod: pod?.key, policies: policies, packet: journey.packet)
             var journey = journey
             for report in policyReports(passage, at: place, before: direction) {
-                journey.add(report, at: place, self.evidence(of: report.hit, passage, like: evidence), hook: passage.hook)
+                journey.add(
+                    report, at: place, self.evidence(of: report.hit, passage, like: evidence), hook: passage.hook)
             }
             return journey.ended(
                 .denied, .policyImplicitDeny, .policy,
@@ -127,7 +128,8 @@ extension PathWalk {
     func isolating(_ pod: NamespacedName, _ direction: NetworkPolicy.Direction) -> [NamespacedName] {
         guard let labels = cluster.objects.pods[pod]?.metadata.labels else { return [] }
         return cluster.objects.networkPolicies.values.filter {
-            $0.metadata.namespace == pod.namespace && $0.directions.contains(direction) && $0.podSelector.matches(labels)
+            $0.metadata.namespace == pod.namespace && $0.directions.contains(direction)
+                && $0.podSelector.matches(labels)
         }.map(\.key).sorted()
     }
 }
@@ -143,7 +145,9 @@ extension [NamespacedName] {
         switch count {
         case 0: return "policies that are not known any more"
         case 1: return "NetworkPolicy \(self[0])"
-        default: return "NetworkPolicies " + dropLast().map(\.description).joined(separator: ", ") + " and \(self[count - 1])"
+        default:
+            return "NetworkPolicies " + dropLast().map(\.description).joined(separator: ", ")
+                + " and \(self[count - 1])"
         }
     }
 }

@@ -7,7 +7,8 @@ extension PathWalk {
     func transmit(_ journey: Journey, from place: Place, over link: Link, to nextHop: IPAddress) -> [Journey] {
         guard link.isUp, link.hasCarrier else {
             return journey.broken(
-                .linkDown, stage(of: link), "\(link.name) is \(link.isUp ? "up but has no carrier" : "down")", at: place,
+                .linkDown, stage(of: link), "\(link.name) is \(link.isUp ? "up but has no carrier" : "down")",
+                at: place,
                 .init(.kernelLookup))
         }
         return looking(journey, at: place, stage(of: link)) { view in
@@ -52,7 +53,8 @@ extension PathWalk {
         let nodeView = try cluster.look(into: target)
         guard let index = link.peerIndex, let far = try nodeView.link(index), far.isOtherEnd(of: link) else {
             return journey.broken(
-                .linkMissing, .veth, "the other end of \(link.name) is not on \(target)", at: place, .init(.kernelLookup))
+                .linkMissing, .veth, "the other end of \(link.name) is not on \(target)", at: place,
+                .init(.kernelLookup))
         }
         guard far.isUp else {
             return journey.broken(
@@ -65,7 +67,8 @@ extension PathWalk {
         }
         if entrance != far, try !nodeView.addresses().contains(where: { $0.prefix.address == nextHop }) {
             return journey.inconclusive(
-                .veth, "\(entrance.name) switches it to another port; which rules bridged frames meet is not understood here",
+                .veth,
+                "\(entrance.name) switches it to another port; which rules bridged frames meet is not understood here",
                 at: target)
         }
         var journey = journey
@@ -88,7 +91,8 @@ extension PathWalk {
         }
         guard let (inner, outer) = ends.first else {
             return journey.broken(
-                .linkMissing, .veth, "\(link.name) does not lead to \(pod.key), which has \(journey.packet.destination)",
+                .linkMissing, .veth,
+                "\(link.name) does not lead to \(pod.key), which has \(journey.packet.destination)",
                 at: place, .init(.kernelLookup))
         }
         guard outer.isUp, inner.isUp else {
@@ -101,7 +105,8 @@ extension PathWalk {
         }
         var journey = journey
         journey.add(
-            .veth, "\(outer.name) → \(inner.name) of \(pod.key) (up, mtu \(inner.mtu))", at: place, .init(.kernelLookup))
+            .veth, "\(outer.name) → \(inner.name) of \(pod.key) (up, mtu \(inner.mtu))", at: place, .init(.kernelLookup)
+        )
         return arrive(journey, at: pod.place, on: inner)
     }
 
@@ -186,7 +191,9 @@ extension PathWalk {
 }
 
 extension Link {
-    /// Whether two veth ends name each other. Indexes repeat across namespaces, but hardly both of them.
+    /// Whether two veth ends name each other.
+    ///
+    /// Indexes repeat across namespaces, but hardly both of them.
     func isOtherEnd(of other: Link) -> Bool {
         kind == .veth && other.kind == .veth && peerIndex == other.index && other.peerIndex == index
     }

@@ -30,7 +30,8 @@ extension PathWalk {
         let route = try view.decide(to: entry.remote, from: nil, arrivingOn: nil, mark: 0)
         guard route.kind == .unicast, let underlay = try view.link(route.link) else {
             return journey.broken(
-                .noRoute, .encap, "there is no way to \(remote.name)'s \(entry.remote) for the tunnel", at: place, lookup)
+                .noRoute, .encap, "there is no way to \(remote.name)'s \(entry.remote) for the tunnel", at: place,
+                lookup)
         }
         guard underlay.isUp, underlay.hasCarrier else {
             return journey.broken(
@@ -52,12 +53,14 @@ extension PathWalk {
                 + "(\(mac) is \(remote.name), needs \(link.mtu)+\(overhead) \(needed <= room ? "<=" : ">") \(room))",
             at: place, lookup, status: needed <= room ? .ok : .warning, outer: outer)
         if needed > room {
-            let narrow = underlay.mtu <= remote.link.mtu ? "\(underlay.name) of \(place)" : "\(remote.link.name) of \(remote.name)"
+            let narrow =
+                underlay.mtu <= remote.link.mtu
+                ? "\(underlay.name) of \(place)" : "\(remote.link.name) of \(remote.name)"
             journey.findings.append(
                 Finding(
                     reason: .mtuTooSmall,
-                    text: "full-size packets do not fit: \(link.name) takes \(link.mtu) bytes, the tunnel adds \(overhead), "
-                        + "and \(narrow) carries \(room)"))
+                    text: "full-size packets do not fit: \(link.name) takes \(link.mtu) bytes, "
+                        + "the tunnel adds \(overhead), and \(narrow) carries \(room)"))
         }
         if let size = journey.senderMTU, size > link.mtu, !journey.isReply {
             journey.findings.append(
@@ -85,7 +88,8 @@ extension PathWalk {
         outer.input = PacketInterface(remote.link.name, index: remote.link.index)
         guard remote.link.isUp else {
             return journey.broken(
-                .linkDown, .decap, "\(remote.link.name), which carries the tunnel, is down", at: place, .init(.kernelLookup))
+                .linkDown, .decap, "\(remote.link.name), which carries the tunnel, is down", at: place,
+                .init(.kernelLookup))
         }
         let links = try view.links()
         let devices = links.compactMap { link -> (Link, VXLAN)? in
@@ -94,10 +98,9 @@ extension PathWalk {
         return sendOuter(journey, outer, from: place, [.prerouting, .input]).flatMap { journey -> [Journey] in
             guard journey.end == nil else { return [journey] }
             guard let (device, _) = devices.first(where: { $0.1.vni == tunnel.vni && $0.1.port == tunnel.port }) else {
-                let there = devices.map { "\($0.0.name) has vni \($0.1.vni) and port \($0.1.port)" }.joined(separator: ", ")
+                let there = devices.map { "; \($0.0.name) has vni \($0.1.vni) and port \($0.1.port)" }.joined()
                 return journey.broken(
-                    .tunnelMismatch, .decap,
-                    "no tunnel device takes vni \(tunnel.vni) on port \(tunnel.port)\(there.isEmpty ? "" : "; \(there)")",
+                    .tunnelMismatch, .decap, "no tunnel device takes vni \(tunnel.vni) on port \(tunnel.port)\(there)",
                     at: place, .init(.kernelLookup))
             }
             guard device.isUp else {
@@ -110,13 +113,17 @@ extension PathWalk {
                     at: place, .init(.kernelLookup))
             }
             var journey = journey
-            journey.add(.decap, "\(device.name) takes it out of the tunnel", at: place, .init(.kernelLookup), outer: outer)
+            journey.add(
+                .decap, "\(device.name) takes it out of the tunnel", at: place, .init(.kernelLookup), outer: outer)
             return arrive(journey, at: place, on: device)
         }
     }
 
-    /// Takes the outer packet through hooks at a place. Only what stops it is told.
-    private func sendOuter(_ journey: Journey, _ outer: Packet, from place: Place, _ points: [Hook.Point]) -> [Journey] {
+    /// Takes the outer packet through hooks at a place.
+    ///
+    /// Only what stops it is told.
+    private func sendOuter(_ journey: Journey, _ outer: Packet, from place: Place, _ points: [Hook.Point]) -> [Journey]
+    {
         var carrier = Journey(outer)
         carrier.hops = journey.hops
         carrier.findings = journey.findings

@@ -27,7 +27,9 @@ enum RuleComment: Hashable {
 
     private static func parse(_ text: String) -> RuleComment? {
         if let rest = text.dropping("svc ") {
-            guard let colon = rest.lastIndex(of: ":"), let key = NamespacedName(path: rest[..<colon]) else { return nil }
+            guard let colon = rest.lastIndex(of: ":"), let key = NamespacedName(path: rest[..<colon]) else {
+                return nil
+            }
             return .service(key, port: String(rest[rest.index(after: colon)...]))
         }
         if let rest = text.dropping("pod ") { return NamespacedName(path: rest).map(RuleComment.pod) }

@@ -134,7 +134,8 @@ extension TraceDocument.Branch {
         reply = branch.reply.enumerated().map { .init($1, number: $0 + 1) }
         nearMiss = branch.nearMiss.map {
             .init(
-                policy: $0.policy.description, rulePath: $0.rulePath, failed: $0.failed.map(\.kind.rawValue), text: $0.text,
+                policy: $0.policy.description, rulePath: $0.rulePath, failed: $0.failed.map(\.kind.rawValue),
+                text: $0.text,
                 options: $0.options)
         }
         warnings = branch.findings.map { .init(reasonCode: $0.reason, text: $0.text) }

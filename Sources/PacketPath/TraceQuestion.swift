@@ -55,13 +55,18 @@ struct TraceQuestion {
             destinations = service.clusterIPs
             to = "svc \(key)" + (request.port.map { ":\($0)" } ?? "")
             guard !destinations.isEmpty else {
-                let kind = service.isHeadless ? "is headless: its name stands for its pods, so trace to one of them" : "has no cluster IP"
+                let kind =
+                    service.isHeadless
+                    ? "is headless: its name stands for its pods, so trace to one of them" : "has no cluster IP"
                 obstacle = (.noAddress, "Service \(key) \(kind)")
                 return
             }
             guard let found = try Self.port(of: service, request) else {
                 let ports = service.ports.map(\.text).joined(separator: ", ")
-                obstacle = (.noSuchPort, "Service \(key) has no port \(request.port ?? "")/\(request.transport); it has \(ports)")
+                obstacle = (
+                    .noSuchPort,
+                    "Service \(key) has no port \(request.port ?? "")/\(request.transport); it has \(ports)"
+                )
                 return
             }
             port = found

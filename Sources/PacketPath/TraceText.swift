@@ -16,7 +16,9 @@ public struct TraceText {
     public func text(_ trace: Trace) -> String {
         var lines = [headline(trace)]
         let leading = trace.leading
-        if !leading.end.cause.isEmpty, leading.end.verdict != .reachable { lines.append(label("cause", leading.end.cause)) }
+        if !leading.end.cause.isEmpty, leading.end.verdict != .reachable {
+            lines.append(label("cause", leading.end.cause))
+        }
         for finding in trace.findings { lines.append(label("warning", finding.text)) }
         if let nearMiss = leading.nearMiss {
             lines.append(label("nearest", nearMiss.text))
@@ -25,7 +27,8 @@ public struct TraceText {
         let shown = isVerbose ? trace.branches : [leading]
         for branch in shown {
             if shown.count > 1, let backend = branch.backend {
-                lines.append(" \(mark(branch.end.verdict)) backend \(backend.name), \(backend.number) of \(backend.count)")
+                lines.append(
+                    " \(mark(branch.end.verdict)) backend \(backend.name), \(backend.number) of \(backend.count)")
             }
             lines += hops(branch.hops, trace)
             lines += reply(branch, trace)
@@ -70,7 +73,9 @@ public struct TraceText {
             return nearMiss.options.map { label("option", $0 + "   (widens access: review)") }
         }
         return zip(["a)", "b)", "c)", "d)"], nearMiss.options).enumerated().map { index, option in
-            label(index == 0 ? "options" : "", "\(option.0) \(option.1)" + (index == 0 ? "   (widens access: review)" : ""))
+            label(
+                index == 0 ? "options" : "",
+                "\(option.0) \(option.1)" + (index == 0 ? "   (widens access: review)" : ""))
         }
     }
 
@@ -86,15 +91,20 @@ public struct TraceText {
                 node = hop.place.node
                 lines.append(" " + node + pods(of: node, trace))
             }
-            let number = String(index + first)
-            let start = String(repeating: " ", count: max(0, 3 - number.count)) + number
-            var line = "\(start) \(paint(mark(hop.status), hop.status)) \(hop.stage.rawValue.padded(to: 11))\(hop.text)"
+            var line = line(index + first, hop.status, hop.stage.rawValue, hop.text)
             let isRemarkable = hop.status != .ok && hop.status != .warning
             if isVerbose || isRemarkable, let location = hop.evidence.location { line += "  [\(location)]" }
             if isVerbose { line += "  \(hop.evidence.source.rawValue)" }
             lines.append(line)
         }
         return lines
+    }
+
+    /// `  3 ✓ route      default via 169.254.1.1 dev eth0`.
+    private func line(_ number: Int, _ status: Hop.Status, _ stage: String, _ text: String) -> String {
+        let digits = String(number)
+        return String(repeating: " ", count: max(0, 3 - digits.count)) + digits
+            + " \(paint(mark(status), status)) \(stage.padded(to: 11))\(text)"
     }
 
     /// The ends of the connection that are on the node.
@@ -114,11 +124,8 @@ public struct TraceText {
             let nodes = branch.reply.map(\.place.node).reduce(into: [String]()) { if $0.last != $1 { $0.append($1) } }
             let translated = branch.reply.first { $0.stage == .service }
             let how = translated.map { "; \($0.text)" } ?? ""
-            let number = String(branch.hops.count + 1)
-            return [
-                String(repeating: " ", count: max(0, 3 - number.count)) + number
-                    + " \(paint(mark(.ok as Hop.Status), .ok)) \("reply".padded(to: 11))back by \(nodes.joined(separator: ", "))\(how)"
-            ]
+            let text = "back by \(nodes.joined(separator: ", "))\(how)"
+            return [line(branch.hops.count + 1, .ok, "reply", text)]
         }
         return [" reply"] + hops(branch.reply, trace, from: branch.hops.count + 1)
     }

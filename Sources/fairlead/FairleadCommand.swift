@@ -1,4 +1,6 @@
 import ArgumentParser
+import Glibc
+import KernelInterface
 
 @main
 struct FairleadCommand: AsyncParsableCommand {
@@ -10,4 +12,23 @@ struct FairleadCommand: AsyncParsableCommand {
             it out.
             """,
         subcommands: [LabCommand.self, TraceCommand.self, PodServerCommand.self])
+
+    /// Runs the command that the arguments name; ends with 1 where they make no sense.
+    ///
+    /// ArgumentParser would end with 64, but what `fairlead trace` ends with is looked at by programs, and there a
+    /// mistake has one number.
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
+            try? StandardStreams.writeError(fullMessage(for: error) + "\n")
+            Glibc.exit(1)
+        }
+    }
 }

@@ -22,13 +22,16 @@ struct TraceCommand: ParsableCommand {
               fairlead trace deploy/web -n shop --to 10.96.0.10:53 --proto udp -o json
 
             Ends with 0 where the connection works, 2 where a policy denies it, 3 where something is broken, 4 where \
-            that cannot be told, 5 where some backends work and others do not, and 1 for a question that cannot be asked.
+            that cannot be told, 5 where some backends work and others do not, and 1 where the question makes no sense.
             """)
 
-    @Argument(help: ArgumentHelp("Who connects: pod/NAME, NAMESPACE/pod/NAME, deploy/NAME, node/NAME.", valueName: "from"))
+    @Argument(
+        help: ArgumentHelp("Who connects: pod/NAME, NAMESPACE/pod/NAME, deploy/NAME, node/NAME.", valueName: "from"))
     var source: String
 
-    @Option(help: ArgumentHelp("Where to: svc/NAME:PORT, pod/NAME:PORT, node/NAME:PORT, ADDRESS:PORT.", valueName: "target"))
+    @Option(
+        help: ArgumentHelp("Where to: svc/NAME:PORT, pod/NAME:PORT, node/NAME:PORT, ADDRESS:PORT.", valueName: "target")
+    )
     var to: String
 
     @OptionGroup var namespace: NamespaceOptions
@@ -38,7 +41,8 @@ struct TraceCommand: ParsableCommand {
     var proto = TransportProtocol.tcp
 
     @Option(
-        help: ArgumentHelp("The address family: ipv4 or ipv6. Without, the first that both ends have.", valueName: "family"),
+        help: ArgumentHelp(
+            "The address family: ipv4 or ipv6. Without, the first that both ends have.", valueName: "family"),
         transform: addressFamily)
     var family: AddressFamily?
 
@@ -53,7 +57,8 @@ struct TraceCommand: ParsableCommand {
     @Option(name: .shortAndLong, help: ArgumentHelp("The form: table or json.", valueName: "form"))
     var output = OutputForm.table
 
-    @Flag(name: .shortAndLong, help: "Show every backend, every step of the answer, and where each statement comes from.")
+    @Flag(
+        name: .shortAndLong, help: "Show every backend, every step of the answer, and where each statement comes from.")
     var verbose = false
 
     @Flag(help: "No colour, even on a terminal. NO_COLOR in the environment says the same.")
@@ -81,7 +86,8 @@ struct TraceCommand: ParsableCommand {
             let state = try LabState.open(lab)
             let cluster = try LabPathCluster(state)
             let request = TraceRequest(
-                from: try from.source(in: state), to: try target.target(in: state), port: target.port, proto, family: family,
+                from: try from.source(in: state), to: try target.target(in: state), port: target.port, proto,
+                family: family,
                 backend: backend)
             trace = try PacketPath.trace(request, in: cluster)
         } catch {
@@ -115,9 +121,12 @@ extension TraceEnd {
         case .object(.node, let key): return .node(key.name)
         case .object(let kind, let key) where kind.hasPods:
             return .pod(try ObjectArgument("\(kind)/\(key.name)").pod(in: lab, namespace: key.namespace).key)
-        case .object(let kind, let key): throw TraceError("\(kind) \(key) does not connect: name a pod, a workload or a node")
+        case .object(let kind, let key):
+            throw TraceError("\(kind) \(key) does not connect: name a pod, a workload or a node")
         case .address(let address):
-            guard let pod = lab.pod(at: address) else { throw TraceError("no pod of lab \(lab.name) has the address \(address)") }
+            guard let pod = lab.pod(at: address) else {
+                throw TraceError("no pod of lab \(lab.name) has the address \(address)")
+            }
             return .pod(pod.key)
         }
     }
@@ -130,7 +139,8 @@ extension TraceEnd {
         case .object(let kind, let key) where kind.hasPods:
             return .pod(try ObjectArgument("\(kind)/\(key.name)").pod(in: lab, namespace: key.namespace).key)
         case .object(let kind, let key):
-            throw TraceError("\(kind) \(key) is nothing to connect to: name a service, a pod, a workload, a node or an address")
+            throw TraceError(
+                "\(kind) \(key) is nothing to connect to: name a service, a pod, a workload, a node or an address")
         case .address(let address): return .address(address)
         }
     }
@@ -147,7 +157,9 @@ extension ObjectKind {
 
 /// Values of options, read by hand so that no other command is bound to the same words.
 private func transportProtocol(_ text: String) throws -> TransportProtocol {
-    guard let transport = TransportProtocol(text) else { throw ValidationError("\"\(text)\" is none of tcp, udp, sctp") }
+    guard let transport = TransportProtocol(text) else {
+        throw ValidationError("\"\(text)\" is none of tcp, udp, sctp")
+    }
     return transport
 }
 

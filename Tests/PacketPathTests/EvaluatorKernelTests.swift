@@ -53,13 +53,21 @@ private struct RandomRuleset {
         case 4: return .match(.replySourcePort, .port(dice.pick(ports)), negated: negated)
         case 5: return .match(.transportProtocol, .transport(dice.pick([.udp, .tcp])), negated: negated)
         case 6: return .match(.conntrackStatus, .destinationTranslated, negated: negated)
-        case 7: return .match(.conntrackState, .states(dice.pick([.new, .established, [.new, .related]])), negated: negated)
-        case 8: return .match(.conntrackMark, .mark(MaskedMark(UInt32(dice.roll(3)) << 20, mask: 0x0ff0_0000)), negated: negated)
+        case 7:
+            return .match(
+                .conntrackState, .states(dice.pick([.new, .established, [.new, .related]])), negated: negated)
+        case 8:
+            return .match(
+                .conntrackMark, .mark(MaskedMark(UInt32(dice.roll(3)) << 20, mask: 0x0ff0_0000)), negated: negated)
         case 9: return .match(.networkProtocol, .family(family), negated: negated)
         case 10:
-            return .lookup([.constant(UInt32(dice.roll(3))), .replySource(family)], set: family == .ipv4 ? "members4" : "members6", negated: negated)
+            return .lookup(
+                [.constant(UInt32(dice.roll(3))), .replySource(family)], set: family == .ipv4 ? "members4" : "members6",
+                negated: negated)
         case 11: return .lookup([.originalDestination(.ipv4)], set: "cidr4", negated: negated)
-        case 12: return .match(.outputInterfaceName, .interface(InterfaceName(dice.pick(["eth0", "eth1"]))!), negated: negated)
+        case 12:
+            return .match(
+                .outputInterfaceName, .interface(InterfaceName(dice.pick(["eth0", "eth1"]))!), negated: negated)
         default: return .match(.destinationAddressType, .local, negated: negated)
         }
     }
@@ -103,11 +111,17 @@ private struct RandomRuleset {
         ruleset.sets["verdicts4"] = NamedSet(
             .init(key: [.ipv4Address], data: .verdict),
             addresses.filter { _ in dice.roll(2) == 0 }.map {
-                Element(.init(.address($0)), .verdict(dice.pick([.jump("c5"), .goto("c5"), .drop, .accept, .return, .continue])))
+                Element(
+                    .init(.address($0)),
+                    .verdict(dice.pick([.jump("c5"), .goto("c5"), .drop, .accept, .return, .continue])))
             })
         ruleset.sets["cidr4"] = NamedSet(
             .init(key: [.ipv4Address], isInterval: true),
-            [Element(.init(.address(ip("10.0.1.2"))), through: .init(.address(ip(dice.pick(["10.0.1.255", "10.0.2.1"])))))])
+            [
+                Element(
+                    .init(.address(ip("10.0.1.2"))),
+                    through: .init(.address(ip(dice.pick(["10.0.1.255", "10.0.2.1"])))))
+            ])
         for level in 1..<6 { ruleset.chains["c\(level)"] = Chain((0..<dice.roll(4)).map { _ in rule(of: level) }) }
         ruleset.chains["nat"] = Chain(
             hook: Hook(.nat, .output, priority: -100),
@@ -192,7 +206,8 @@ struct EvaluatorKernelTests {
         try firing.nftables.apply(ruleset.creation, to: ruleset.table)
         // As in the product: the rules as the kernel tells them.
         let observed = try #require(try firing.nftables.observe(ruleset.table))
-        let traversal = HookTraversal([observed], in: RulesetElements([observed], localAddresses: Array(Firing.sources.values)))
+        let traversal = HookTraversal(
+            [observed], in: RulesetElements([observed], localAddresses: Array(Firing.sources.values)))
         for family in AddressFamily.allCases {
             for address in family == .ipv4 ? random.addresses : random.sixes {
                 for number in random.ports {

@@ -98,9 +98,11 @@ struct Fault: CustomTestStringConvertible {
         Fault(
             "full-size packets do not fit the other node's link", broken(Shop.node2) { $0.allLinks[1].mtu = 1400 },
             .mtuTooSmall, exit: 0,
-            "full-size packets do not fit: fairlead.1 takes 1450 bytes, the tunnel adds 50, and eth0 of node-2 carries 1400"),
+            "full-size packets do not fit: fairlead.1 takes 1450 bytes, the tunnel adds 50, and eth0 of node-2 carries 1400"
+        ),
         Fault(
-            "the pod's packets are larger than the tunnel's", broken(Shop.web0) { $0.allLinks[1].mtu = 1500 }, .mtuTooSmall, exit: 0,
+            "the pod's packets are larger than the tunnel's", broken(Shop.web0) { $0.allLinks[1].mtu = 1500 },
+            .mtuTooSmall, exit: 0,
             "the sender's interface takes 1500 bytes and fairlead.1 only 1450: the sender must learn that from ICMP"),
     ]
 
@@ -110,7 +112,8 @@ struct Fault: CustomTestStringConvertible {
             broken(Shop.node1) { $0.routes.removeAll { $0.link == tunnel } }, .noRoute,
             "node-1: it leaves by eth0, where no node takes it to pay/api-1 on node-2"),
         Fault(
-            "the pod has no route", broken(Shop.web0) { $0.routes = [] }, .noRoute, "shop/web-0: no route to 10.244.2.3"),
+            "the pod has no route", broken(Shop.web0) { $0.routes = [] }, .noRoute, "shop/web-0: no route to 10.244.2.3"
+        ),
         Fault(
             "a route refuses", broken(Shop.node1) { $0.refusals[webVeth] = "blackhole" }, .noRoute,
             "node-1: the route to 10.244.2.3 says blackhole"),
@@ -138,33 +141,41 @@ struct Fault: CustomTestStringConvertible {
             broken(Shop.node2) { $0.routes.removeAll { $0.link == tunnel || $0.gateway != nil } }, .noRoute,
             "the packet arrives, but not its answer: node-2: no route to 10.244.1.2"),
         Fault(
-            "the packet leaves the cluster", Shop.cluster(), asking: to(.address(ip("192.0.2.1")), "443"), .leavesCluster, exit: 4,
+            "the packet leaves the cluster", Shop.cluster(), asking: to(.address(ip("192.0.2.1")), "443"),
+            .leavesCluster, exit: 4,
             "nothing here stops it; it leaves the cluster by eth0 towards 192.0.2.1 from node-1, "
                 + "and what happens there cannot be seen from here"),
     ]
 
     static let services: [Fault] = [
         Fault(
-            "the service has no such port", Shop.cluster(), asking: to(.service(NamespacedName("pay/api")), "81"), .noSuchPort,
+            "the service has no such port", Shop.cluster(), asking: to(.service(NamespacedName("pay/api")), "81"),
+            .noSuchPort,
             "Service pay/api has no port 81/tcp; it has 80/tcp"),
         Fault(
-            "the service has no port of that name", Shop.cluster(), asking: to(.service(NamespacedName("pay/api")), "https"),
+            "the service has no port of that name", Shop.cluster(),
+            asking: to(.service(NamespacedName("pay/api")), "https"),
             .noSuchPort, "Service pay/api has no port https/tcp; it has 80/tcp (http)"),
         Fault(
             "no service has the address", Shop.cluster(), asking: to(.address(ip("10.96.0.99")), "80"), .noSuchService,
             "no service has the address 10.96.0.99"),
         Fault(
-            "the service table is gone", broken(Shop.node1) { $0.tables.removeFirst() }, asking: toService, .rulesNotProgrammed,
-            "node-1: no rule in the kernel answers for 10.96.0.10:80, although Service pay/api has it; is the node's agent running?"),
+            "the service table is gone", broken(Shop.node1) { $0.tables.removeFirst() }, asking: toService,
+            .rulesNotProgrammed,
+            "node-1: no rule in the kernel answers for 10.96.0.10:80, although Service pay/api has it; is the node's agent running?"
+        ),
         Fault(
             "the service is not in the table",
-            broken(Shop.node1) { $0.tables[0].sets["frontends4"]!.elements = [:] }, asking: toService, .rulesNotProgrammed,
-            "the kernel's rules know no port 80/tcp at 10.96.0.10, although Service pay/api has it; is the node's agent running?"),
+            broken(Shop.node1) { $0.tables[0].sets["frontends4"]!.elements = [:] }, asking: toService,
+            .rulesNotProgrammed,
+            "the kernel's rules know no port 80/tcp at 10.96.0.10, although Service pay/api has it; is the node's agent running?"
+        ),
         Fault(
             "the endpoints are elsewhere and the service stays local",
             broken(Shop.node1) { view in
                 for (key, element) in view.tables[0].sets["frontends4"]!.elements {
-                    view.tables[0].sets["frontends4"]!.elements[key] = Element(key, .verdict(.drop), comment: element.comment)
+                    view.tables[0].sets["frontends4"]!.elements[key] = Element(
+                        key, .verdict(.drop), comment: element.comment)
                 }
             }, asking: toService, .noLocalEndpoints,
             "Service pay/api takes connections only on nodes with an endpoint of its own, and node-1 has none"),
@@ -206,7 +217,8 @@ struct Fault: CustomTestStringConvertible {
             "node-1: chain f of table inet closed drops it by its policy  [forward priority 0, not one of ours]"),
         Fault(
             "a firewall in the pod", broken(Shop.api1) { $0.tables.append(firewall(Rule(.drop), .input)) },
-            .foreignChainDrop, "pay/api-1: chain fw of table inet firewall drops it  [input priority 0, not one of ours]"),
+            .foreignChainDrop,
+            "pay/api-1: chain fw of table inet firewall drops it  [input priority 0, not one of ours]"),
         Fault(
             "a firewall stops the answer",
             broken(Shop.node1) {
@@ -223,7 +235,10 @@ struct Fault: CustomTestStringConvertible {
                         chains: ["i": Chain(hook: Hook(.filter, .prerouting, priority: 0), [])]))
             }, .inconclusive, exit: 4, "node-1: table netdev early filters on devices, which is not understood here"),
         Fault(
-            "the pod's namespace is gone", { var shop = Shop.cluster(); shop.views[Shop.api1] = nil; return shop }(),
+            "the pod's namespace is gone",
+            {
+                var shop = Shop.cluster(); shop.views[Shop.api1] = nil; return shop
+            }(),
             .inconclusive, exit: 4, "node-2: pay/api-1 cannot be looked into: no such network namespace"),
     ]
 
@@ -242,7 +257,9 @@ struct Fault: CustomTestStringConvertible {
             "node-2 is reached, but nothing in it listens on 22/tcp"),
         Fault(
             "the pod has no address of the family",
-            { var shop = Shop.cluster(); shop.pods[1].addresses.removeLast(); return shop }(),
+            {
+                var shop = Shop.cluster(); shop.pods[1].addresses.removeLast(); return shop
+            }(),
             asking: to(.pod(NamespacedName("pay/api-1")), "8080", family: .ipv6), .noAddress,
             "shop/web-0 and pay/api-1:8080 have no IPv6 address"),
     ]

@@ -57,8 +57,10 @@ private func dropping(_ address: String, _ hook: Hook, family: TableFamily = .in
         #expect(result.packet.destination == ip("10.244.1.2"))
         #expect(result.packet.destinationPort == port(8080))
         #expect(result.connection.original == packet.tuple)
-        #expect(result.connection.reply == ConnectionTuple(
-            source: ip("10.244.1.2"), port(8080), destination: ip("10.244.1.2"), port(40000), 6))
+        #expect(
+            result.connection.reply
+                == ConnectionTuple(
+                    source: ip("10.244.1.2"), port(8080), destination: ip("10.244.1.2"), port(40000), 6))
         #expect(result.connection.status == [.destinationTranslated, .destinationDecided])
     }
 
@@ -86,8 +88,10 @@ private func dropping(_ address: String, _ hook: Hook, family: TableFamily = .in
 
     @Test func `a chain before NAT sees the service, one after it the endpoint`() {
         let outcome = { (address: String, priority: Int32) in
-            traverse(.prerouting, packet, nil, [services, dropping(address, Hook(.filter, .prerouting, priority: priority))])
-                .map(\.outcome)
+            traverse(
+                .prerouting, packet, nil, [services, dropping(address, Hook(.filter, .prerouting, priority: priority))]
+            )
+            .map(\.outcome)
         }
         #expect(outcome("10.96.0.10", -150) == [.drop])
         #expect(outcome("10.96.0.10", -50) == [.accept])
@@ -99,7 +103,9 @@ private func dropping(_ address: String, _ hook: Hook, family: TableFamily = .in
         let second = Ruleset(
             TableName(.ip, "other"),
             chains: [
-                "nat": Chain(hook: Hook(.nat, .prerouting, priority: 0), [Rule(.match(.transportProtocol, .transport(.tcp)), .drop)])
+                "nat": Chain(
+                    hook: Hook(.nat, .prerouting, priority: 0),
+                    [Rule(.match(.transportProtocol, .transport(.tcp)), .drop)])
             ])
         #expect(traverse(.prerouting, packet, nil, [services, second]).map(\.passages.count) == [1])
         #expect(traverse(.prerouting, packet, nil, [second]).map(\.outcome) == [.drop])

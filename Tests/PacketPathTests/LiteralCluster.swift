@@ -25,13 +25,15 @@ struct LiteralView: NamespaceView {
         to destination: IPAddress, from source: IPAddress?, arrivingOn link: Int32?, mark: UInt32
     ) -> RouteDecision {
         if let own = allAddresses.first(where: { $0.prefix.address == destination }) {
-            return RouteDecision(kind: .local, link: own.link, gateway: nil, source: nil, matched: destination.hostPrefix)
+            return RouteDecision(
+                kind: .local, link: own.link, gateway: nil, source: nil, matched: destination.hostPrefix)
         }
         if let link, let why = refusals[link] {
             return RouteDecision(kind: .refused(why), link: 0, gateway: nil, source: nil, matched: nil)
         }
-        guard let route = routes.filter({ $0.destination.contains(destination) })
-            .max(by: { $0.destination.length < $1.destination.length })
+        guard
+            let route = routes.filter({ $0.destination.contains(destination) })
+                .max(by: { $0.destination.length < $1.destination.length })
         else { return RouteDecision(kind: .refused("no route"), link: 0, gateway: nil, source: nil, matched: nil) }
         return RouteDecision(
             kind: .unicast, link: route.link, gateway: route.gateway, source: nil, matched: route.destination)
@@ -82,6 +84,8 @@ extension Place {
 }
 
 func mac(_ text: String) -> MACAddress { MACAddress(text)! }
-func link(_ index: Int32, _ name: String, _ kind: Link.Kind, _ address: String? = nil, mtu: Int = 1450, peer: Int32? = nil) -> Link {
+func link(
+    _ index: Int32, _ name: String, _ kind: Link.Kind, _ address: String? = nil, mtu: Int = 1450, peer: Int32? = nil
+) -> Link {
     Link(index: index, name: InterfaceName(name)!, kind: kind, mac: address.map(mac), mtu: mtu, peerIndex: peer)
 }

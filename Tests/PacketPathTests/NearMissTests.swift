@@ -66,10 +66,14 @@ private func tcp(_ numbers: ClosedRange<Int>...) -> PolicyChoice<PolicyPort> {
                 policy(
                     "block",
                     ingress: [
-                        PolicyRule(peers: .only([.block(IPBlock(cidr: prefix("10.0.0.0/8"), except: [prefix("10.244.1.0/24")]))]))
+                        PolicyRule(
+                            peers: .only([
+                                .block(IPBlock(cidr: prefix("10.0.0.0/8"), except: [prefix("10.244.1.0/24")]))
+                            ]))
                     ])
             ],
-            nearest: "pay/block ingress[0].from[0]: ipBlock 10.0.0.0/8 ✗ (10.244.1.2 is in its exception 10.244.1.0/24)",
+            nearest:
+                "pay/block ingress[0].from[0]: ipBlock 10.0.0.0/8 ✗ (10.244.1.2 is in its exception 10.244.1.0/24)",
             options: ["add a peer for shop/web-0 (namespace shop, podSelector app=web) to pay/block ingress[0].from"]),
         NearMissCase(
             testDescription: "of several rules the one with the fewest failures",
@@ -78,17 +82,23 @@ private func tcp(_ numbers: ClosedRange<Int>...) -> PolicyChoice<PolicyPort> {
                 policy(
                     "b",
                     ingress: [
-                        PolicyRule(peers: .only([peer(["app": "no"]), peer(["app": "web"], .matching(.everything))]), ports: tcp(1...1))
+                        PolicyRule(
+                            peers: .only([peer(["app": "no"]), peer(["app": "web"], .matching(.everything))]),
+                            ports: tcp(1...1))
                     ]),
             ],
-            nearest: "pay/b ingress[0].from[1]: podSelector app=web ✓, namespaceSelector everything ✓, port 1/tcp ✗ (not 8080/tcp)",
+            nearest:
+                "pay/b ingress[0].from[1]: podSelector app=web ✓, namespaceSelector everything ✓, port 1/tcp ✗ (not 8080/tcp)",
             options: ["add port 8080/tcp to pay/b ingress[0].ports"]),
         NearMissCase(
             testDescription: "egress to an address outside",
             policies: [
                 policy(
                     "out", in: "shop", [.egress],
-                    egress: [PolicyRule(peers: .only([.block(IPBlock(cidr: prefix("203.0.113.0/24")))]), ports: tcp(443...443))])
+                    egress: [
+                        PolicyRule(
+                            peers: .only([.block(IPBlock(cidr: prefix("203.0.113.0/24")))]), ports: tcp(443...443))
+                    ])
             ], target: .address(ip("192.0.2.1")), port: "443",
             nearest: "shop/out egress[0].to[0]: ipBlock 203.0.113.0/24 ✗ (192.0.2.1 is outside it), port 443/tcp ✓",
             options: ["add a peer for 192.0.2.1/32 to shop/out egress[0].to"]),
@@ -99,10 +109,12 @@ private func tcp(_ numbers: ClosedRange<Int>...) -> PolicyChoice<PolicyPort> {
                     "out", in: "shop", [.egress],
                     egress: [
                         PolicyRule(
-                            peers: .only([peer(["app": "api"])]), ports: .only([PolicyPort(protocol: .tcp, .named("http"))]))
+                            peers: .only([peer(["app": "api"])]),
+                            ports: .only([PolicyPort(protocol: .tcp, .named("http"))]))
                     ])
             ], target: .service(NamespacedName("pay/api")), port: "80",
-            nearest: "shop/out egress[0].to[0]: podSelector app=api ✓, namespace shop ✗ (pay/api-0 is in pay), port http/tcp ✓",
+            nearest:
+                "shop/out egress[0].to[0]: podSelector app=api ✓, namespace shop ✗ (pay/api-0 is in pay), port http/tcp ✓",
             options: ["add a peer for pay/api-0 (namespace pay, podSelector app=api) to shop/out egress[0].to"]),
     ])
     func `the nearest rule and what would have to change`(miss: NearMissCase) throws {

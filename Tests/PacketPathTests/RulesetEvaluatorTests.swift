@@ -117,9 +117,10 @@ private func foreign(_ instructions: Instruction..., then more: Rule...) -> Rule
             Rule(.dispatch([.originalSource(.ipv4)], map: "egress4")), Rule(.counter))
         let evaluation = try #require(ruleset.evaluate("forward", packet).first)
         #expect(evaluation.outcome == .accept)
-        #expect(evaluation.hits.map(\.location) == [
-            "inet test forward rule 1", "inet test profile rule 2", "inet test forward rule 2",
-        ])
+        #expect(
+            evaluation.hits.map(\.location) == [
+                "inet test forward rule 1", "inet test profile rule 2", "inet test forward rule 2",
+            ])
         #expect(evaluation.hits.map(\.rule.comment) == [nil, "np:shop/front:in:0.1", nil])
         #expect(evaluation.hits.map { $0.elements.map(\.element.comment) } == [["pod shop/web"], ["pod shop/web"], []])
         #expect(evaluation.deciding == nil)
@@ -147,7 +148,8 @@ private func foreign(_ instructions: Instruction..., then more: Rule...) -> Rule
         let endpoints = (0..<3).map { index in
             Element(
                 .init(.address(ip("10.96.0.10")), .transport(.tcp), .port(port(80)), .number(UInt32(index))),
-                .data(.init(.address(ip("10.244.\(index).5")), .port(port(8080 + index)))), comment: "pod shop/web-\(index)")
+                .data(.init(.address(ip("10.244.\(index).5")), .port(port(8080 + index)))),
+                comment: "pod shop/web-\(index)")
         }
         let ruleset = table(
             sets: [
@@ -160,7 +162,9 @@ private func foreign(_ instructions: Instruction..., then more: Rule...) -> Rule
         let results = ruleset.evaluate("forward", packet)
         #expect(results.map(\.translation) == (0..<3).map { .destination(ip("10.244.\($0).5"), port(8080 + $0)) })
         #expect(results.map { $0.draws.map(\.number) } == [[0], [1], [2]])
-        #expect(results.map { $0.hits.flatMap(\.elements).map(\.element.comment) } == (0..<3).map { ["pod shop/web-\($0)"] })
+        #expect(
+            results.map { $0.hits.flatMap(\.elements).map(\.element.comment) } == (0..<3).map { ["pod shop/web-\($0)"] }
+        )
     }
 
     @Test func `marks are written where rules write them`() throws {
@@ -172,18 +176,20 @@ private func foreign(_ instructions: Instruction..., then more: Rule...) -> Rule
     // MARK: - Not knowing
 
     @Test func `an instruction that is not understood makes the outcome unknown`() {
-        #expect(foreign(.unknown("queue"), then: Rule(.accept)).evaluate("forward", packet).map(\.outcome) == [
-            .unknown("inet test forward handle 4: has an expression 'queue' that is not understood")
-        ])
+        #expect(
+            foreign(.unknown("queue"), then: Rule(.accept)).evaluate("forward", packet).map(\.outcome) == [
+                .unknown("inet test forward handle 4: has an expression 'queue' that is not understood")
+            ])
     }
 
     @Test func `a condition in doubt matters only where it leads elsewhere`() {
         let harmless = foreign(.unknown("match"), .verdict(.accept), then: Rule(.counter))
         #expect(harmless.evaluate("forward", packet).map(\.outcome) == [.accept])
         let fatal = foreign(.unknown("match"), .counter, .verdict(.drop))
-        #expect(fatal.evaluate("forward", packet).map(\.outcome) == [
-            .unknown("inet test forward handle 4: has an expression 'match' that is not understood")
-        ])
+        #expect(
+            fatal.evaluate("forward", packet).map(\.outcome) == [
+                .unknown("inet test forward handle 4: has an expression 'match' that is not understood")
+            ])
         let elsewhere = foreign(
             .meta(.transportProtocol, into: 0), .compare(.equal, 0, [17]), .unknown("match"), .verdict(.drop))
         #expect(elsewhere.evaluate("forward", packet).map(\.outcome) == [.accept])
@@ -206,9 +212,10 @@ private func foreign(_ instructions: Instruction..., then more: Rule...) -> Rule
         // ip ttl < 5 drop
         let timeToLive = foreign(
             .payload(.network, offset: 8, length: 1, into: 0), .compare(.less, 0, [5]), .verdict(.drop))
-        #expect(timeToLive.evaluate("forward", packet).map(\.outcome) == [
-            .unknown("inet test forward handle 4: depends on bytes that only the packet itself has")
-        ])
+        #expect(
+            timeToLive.evaluate("forward", packet).map(\.outcome) == [
+                .unknown("inet test forward handle 4: depends on bytes that only the packet itself has")
+            ])
         // tcp flags & (syn | ack) == syn drop
         let syn = foreign(
             .payload(.transport, offset: 13, length: 1, into: 0),
@@ -217,10 +224,12 @@ private func foreign(_ instructions: Instruction..., then more: Rule...) -> Rule
     }
 
     @Test func `a set whose keys are not understood is not looked into`() {
-        #expect(foreign(.lookup(set: "__set0", key: 0, inverted: false), .verdict(.drop)).evaluate("forward", packet)
-            .map(\.outcome) == [
-                .unknown(
-                    "inet test forward handle 4: looks into set __set0, whose keys are of a type that is not understood")
-            ])
+        #expect(
+            foreign(.lookup(set: "__set0", key: 0, inverted: false), .verdict(.drop)).evaluate("forward", packet)
+                .map(\.outcome) == [
+                    .unknown(
+                        "inet test forward handle 4: looks into set __set0, whose keys are of a type that is not understood"
+                    )
+                ])
     }
 }

@@ -51,7 +51,8 @@ enum Shop {
             .service(
                 Service(
                     metadata: ObjectMetadata(name: name, namespace: "pay"), clusterIPs: [ip(address), ip(six)],
-                    ports: [ServicePort(name: "http", number: port(80), target: .name("http"))], selector: ["app": app]))
+                    ports: [ServicePort(name: "http", number: port(80), target: .name("http"))], selector: ["app": app])
+            )
         }
         func slice(_ family: AddressFamily, _ addresses: [String]) -> KubernetesObject {
             .endpointSlice(
@@ -156,7 +157,8 @@ enum Shop {
             view.allAddresses.append(.init(address.hostPrefix, link: 2))
             let gateway = gateways[address.family]!
             view.routes.append(
-                Route(to: IPPrefix(gateway.family == .ipv4 ? "0.0.0.0/0" : "::/0")!, via: gateway, link: 2, onLink: true))
+                Route(
+                    to: IPPrefix(gateway.family == .ipv4 ? "0.0.0.0/0" : "::/0")!, via: gateway, link: 2, onLink: true))
             view.neighbors.append(Neighbor(gateway, mac: outerMAC, link: 2))
         }
         view.sockets = [.tcp: [ListeningSocket(.tcp, ip("::"), port(8080), isDualStack: true)]]

@@ -27,61 +27,62 @@ private func paths(_ value: Any, _ path: String = "") -> Set<String> {
     @Test func `a document, whole`() throws {
         let request = TraceRequest(from: web, to: .pod(NamespacedName("pay/api-1")), port: "8080", .udp)
         let trace = try trace(request, in: broken(Shop.web0) { $0.routes = [] })
-        #expect(try json(trace) == """
-            {
-              "apiVersion" : "diag.fairlead.dev/v1",
-              "kind" : "Trace",
-              "spec" : {
-                "family" : "IPv4",
-                "from" : "shop/web-0",
-                "mode" : "static",
-                "protocol" : "udp",
-                "to" : "pay/api-1:8080"
-              },
-              "status" : {
-                "branches" : [
-                  {
-                    "at" : "shop/web-0",
-                    "hops" : [
+        #expect(
+            try json(trace) == """
+                {
+                  "apiVersion" : "diag.fairlead.dev/v1",
+                  "kind" : "Trace",
+                  "spec" : {
+                    "family" : "IPv4",
+                    "from" : "shop/web-0",
+                    "mode" : "static",
+                    "protocol" : "udp",
+                    "to" : "pay/api-1:8080"
+                  },
+                  "status" : {
+                    "branches" : [
                       {
-                        "decision" : "broken",
-                        "evidence" : {
-                          "source" : "kernel-lookup"
-                        },
-                        "netns" : "pod shop/web-0",
-                        "node" : "node-1",
-                        "owner" : [
+                        "at" : "shop/web-0",
+                        "hops" : [
+                          {
+                            "decision" : "broken",
+                            "evidence" : {
+                              "source" : "kernel-lookup"
+                            },
+                            "netns" : "pod shop/web-0",
+                            "node" : "node-1",
+                            "owner" : [
+
+                            ],
+                            "packetIn" : {
+                              "dport" : 8080,
+                              "dst" : "10.244.2.3",
+                              "sport" : 40000,
+                              "src" : "10.244.1.2"
+                            },
+                            "seq" : 1,
+                            "stage" : "route",
+                            "text" : "no route to 10.244.2.3"
+                          }
+                        ],
+                        "reasonCode" : "NoRoute",
+                        "reply" : [
 
                         ],
-                        "packetIn" : {
-                          "dport" : 8080,
-                          "dst" : "10.244.2.3",
-                          "sport" : 40000,
-                          "src" : "10.244.1.2"
-                        },
-                        "seq" : 1,
-                        "stage" : "route",
-                        "text" : "no route to 10.244.2.3"
+                        "summary" : "shop/web-0: no route to 10.244.2.3",
+                        "verdict" : "Broken",
+                        "warnings" : [
+
+                        ]
                       }
                     ],
+                    "exitCode" : 3,
                     "reasonCode" : "NoRoute",
-                    "reply" : [
-
-                    ],
                     "summary" : "shop/web-0: no route to 10.244.2.3",
-                    "verdict" : "Broken",
-                    "warnings" : [
-
-                    ]
+                    "verdict" : "Broken"
                   }
-                ],
-                "exitCode" : 3,
-                "reasonCode" : "NoRoute",
-                "summary" : "shop/web-0: no route to 10.244.2.3",
-                "verdict" : "Broken"
-              }
-            }
-            """)
+                }
+                """)
     }
 
     @Test func `the keys are these and no others`() throws {

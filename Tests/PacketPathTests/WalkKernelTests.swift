@@ -37,7 +37,9 @@ private func entry(of node: Room) throws -> ForwardingEntry {
                 let request = TraceRequest(
                     from: .pod(NamespacedName("shop/web-0")), to: .service(NamespacedName("pay/api")), port: "80",
                     family: family, backend: name)
-                #expect(TraceText().text(try trace(request, in: shop.cluster)) == TraceText().text(try trace(request, in: plan)))
+                #expect(
+                    TraceText().text(try trace(request, in: shop.cluster))
+                        == TraceText().text(try trace(request, in: plan)))
             }
         }
     }
@@ -47,8 +49,10 @@ private func entry(of node: Room) throws -> ForwardingEntry {
         KernelFault(testDescription: "a pod beside", address: "10.244.1.3", reason: .allowed, fate: .answered),
         KernelFault(testDescription: "a pod on the other node", reason: .allowed, fate: .answered),
         KernelFault(
-            testDescription: "a pod on the other node, IPv6", address: "fd00:10:244:2::3", reason: .allowed, fate: .answered),
-        KernelFault(testDescription: "a policy that admits", policies: Shop.policies, reason: .allowed, fate: .answered),
+            testDescription: "a pod on the other node, IPv6", address: "fd00:10:244:2::3", reason: .allowed,
+            fate: .answered),
+        KernelFault(
+            testDescription: "a policy that admits", policies: Shop.policies, reason: .allowed, fate: .answered),
         KernelFault(
             testDescription: "a policy that does not", policies: Shop.policies, team: "store",
             reason: .policyImplicitDeny, fate: .silent),
@@ -76,7 +80,8 @@ private func entry(of node: Room) throws -> ForwardingEntry {
             wrong.remote = ip("172.30.0.77")
             try node.routes.replace(wrong)
         },
-        KernelFault(testDescription: "no neighbour entry in the tunnel", reason: .neighborMissing, fate: .unreachable) { shop in
+        KernelFault(testDescription: "no neighbour entry in the tunnel", reason: .neighborMissing, fate: .unreachable) {
+            shop in
             let node = shop[Shop.node1]
             let tunnel = try node.index("fairlead.1")
             for neighbor in try node.routes.neighbors(link: tunnel) { try node.routes.remove(neighbor) }
@@ -99,7 +104,10 @@ private func entry(of node: Room) throws -> ForwardingEntry {
         KernelFault(testDescription: "no forwarding out of the tunnel", reason: .forwardingDisabled, fate: .silent) {
             try $0[Shop.node2].set("0", "net", "ipv4", "conf", "fairlead.1", "forwarding")
         },
-        KernelFault(testDescription: "the sender's route is gone and sources are checked", reason: .sourceValidation, fate: .silent) { shop in
+        KernelFault(
+            testDescription: "the sender's route is gone and sources are checked", reason: .sourceValidation,
+            fate: .silent
+        ) { shop in
             let node = shop[Shop.node1]
             try node.set("1", "net", "ipv4", "conf", "vethweb-0", "rp_filter")
             for route in try node.routes.routes() where route.destination == prefix("10.244.1.2/32") {
@@ -110,14 +118,18 @@ private func entry(of node: Room) throws -> ForwardingEntry {
             let node = shop[Shop.node2]
             try node.routes.change(link: node.index("fairlead.1"), LinkChange(isUp: false))
         },
-        KernelFault(testDescription: "the pod's veth leads elsewhere", address: "10.244.1.3", reason: .linkMissing, fate: .silent) { shop in
+        KernelFault(
+            testDescription: "the pod's veth leads elsewhere", address: "10.244.1.3", reason: .linkMissing,
+            fate: .silent
+        ) { shop in
             let node = shop[Shop.node1]
             for route in try node.routes.routes() where route.destination == prefix("10.244.1.3/32") {
                 try node.routes.remove(route)
             }
             try node.routes.add(Route(to: prefix("10.244.1.3/32"), link: node.index("vethweb-0")))
         },
-        KernelFault(testDescription: "a stale neighbour entry for the pod", reason: .neighborMismatch, fate: .silent) { shop in
+        KernelFault(testDescription: "a stale neighbour entry for the pod", reason: .neighborMismatch, fate: .silent) {
+            shop in
             let node = shop[Shop.node2]
             try node.routes.replace(Neighbor(ip(api1), mac: mac("02:00:00:00:00:99"), link: node.index("vethapi-1")))
         },
@@ -129,20 +141,24 @@ private func entry(of node: Room) throws -> ForwardingEntry {
             let table = firewall(Rule(.match(.destinationPort, .port(port(8080))), .reject), .input)
             try shop[Shop.api1].nftables.apply(table.creation, to: table.table)
         },
-        KernelFault(testDescription: "a firewall against the tunnel", reason: .foreignChainDrop, fate: .silent) { shop in
+        KernelFault(testDescription: "a firewall against the tunnel", reason: .foreignChainDrop, fate: .silent) {
+            shop in
             let table = firewall(Rule(.match(.destinationPort, .port(port(8472))), .drop), .input)
             try shop[Shop.node2].nftables.apply(table.creation, to: table.table)
         },
-        KernelFault(testDescription: "a firewall against the answer", reason: .foreignChainDrop, fate: .silent) { shop in
+        KernelFault(testDescription: "a firewall against the answer", reason: .foreignChainDrop, fate: .silent) {
+            shop in
             let table = firewall(Rule(.match(.sourcePort, .port(port(8080))), .drop))
             try shop[Shop.node1].nftables.apply(table.creation, to: table.table)
         },
-        KernelFault(testDescription: "a node that does not know the pod yet", reason: .closedGate, fate: .silent) { shop in
+        KernelFault(testDescription: "a node that does not know the pod yet", reason: .closedGate, fate: .silent) {
+            shop in
             let table = TableName(.inet, "fairlead-policy")
             try shop[Shop.node2].nftables.apply(
                 [.removeElements([Element(.init(.address(ip(api1))))], set: "local-pods4")], to: table)
         },
-        KernelFault(testDescription: "an underlay too small for full packets", reason: .mtuTooSmall, fate: .answered) { shop in
+        KernelFault(testDescription: "an underlay too small for full packets", reason: .mtuTooSmall, fate: .answered) {
+            shop in
             let node = shop[Shop.node2]
             try node.routes.change(link: node.index("eth0"), LinkChange(mtu: 1400))
         },
