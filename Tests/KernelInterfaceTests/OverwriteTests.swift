@@ -1,4 +1,5 @@
 import KernelInterface
+import SystemPackage
 import Testing
 
 @Suite struct OverwriteTests {
