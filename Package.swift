@@ -115,7 +115,8 @@ let package = Package(
         .executableTarget(
             name: "fairlead-bench",
             dependencies: [
-                "NetworkAddresses", "Nftables", "KubernetesObjects", "ServiceRules", "KernelInterface", "Reconciliation",
+                "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "ServiceRules", "KernelInterface",
+                "Reconciliation",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ]),

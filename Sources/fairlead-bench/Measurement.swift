@@ -4,6 +4,8 @@ import Foundation
 struct Measurement {
     private(set) var samples: [Duration] = []
 
+    mutating func add(_ duration: Duration) { samples.append(duration) }
+
     mutating func time<Result>(_ body: () async throws -> Result) async rethrows -> Result {
         let clock = ContinuousClock()
         let start = clock.now
