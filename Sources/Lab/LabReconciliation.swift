@@ -19,7 +19,9 @@ extension LabSession {
             }
         }
         if !input.objects.isEmpty { report(.message("\(input.objects.count) objects, \(changed) of them new or changed")) }
-        try reconcile()
+        let sources = Dictionary(
+            input.objects.map { ($0.object.reference, $0.source) }, uniquingKeysWith: { first, _ in first })
+        try reconcile(sources: sources)
     }
 
     /// Forgets objects, a namespace with all that is in it, and brings the lab to what is left.
@@ -54,10 +56,17 @@ extension LabSession {
 
     /// Brings pods, manifests and agents to what the kept objects call for.
     ///
+    /// - Parameter sources: The files in which objects stand, as far as they were just given.
     /// - Parameter replacing: Pods to be made anew although they are as they should be.
-    private func reconcile(replacing: Set<NamespacedName> = []) throws {
+    private func reconcile(
+        sources: [ObjectReference: String] = [:], replacing: Set<NamespacedName> = []
+    ) throws {
         guard let record = try folder.record() else { throw LabState.missing(name) }
-        let kept = try store.load()
+        let kept = try store.load().map { given in
+            var given = given
+            given.source = sources[given.object.reference] ?? ""
+            return given
+        }
         let plan = try podPlan(for: kept, in: record, replacing: replacing)
         // First, because two pods cannot have one port of one node; all others are removed when the agents have
         // taken them out of the services.
@@ -67,6 +76,14 @@ extension LabSession {
         let manifests = try manifests(for: kept, pods: plan.desired, sandboxes: sandboxes, in: record)
         try synchronize(record, revision: try manifests.write(), phase: "Agents in sync")
         try remove(plan.outgoing.filter { !$0.isHostNetwork }, phase: "Pods removed")
+    }
+
+    /// Passes notes on with the files their objects stand in.
+    private func report(_ notes: [Note], on kept: [ManifestInput.Given]) {
+        for var note in notes {
+            note.source = kept.first { $0.object.reference == note.object }?.source ?? ""
+            report(.note(note))
+        }
     }
 
     // MARK: - Pods
@@ -99,7 +116,7 @@ extension LabSession {
             uniquingKeysWith: { first, _ in first })
         let expansion = WorkloadExpansion(
             workloads: workloads, single: single, nodes: nodes(of: record), placed: running.mapValues(\.node))
-        for note in expansion.notes { report(.note(note)) }
+        report(expansion.notes, on: kept)
         var plan = PodPlan(desired: expansion.pods)
         for pod in expansion.pods {
             let wanted = PodRecord(pod, in: name)
@@ -200,7 +217,7 @@ extension LabSession {
                 guard case .service(let service) = given.object else { return nil }
                 return (service, given.tree.inNamespace(of: given.object.reference))
             }, previous: try manifests.services(), serviceCIDRs: record.serviceCIDRs.compactMap { IPPrefix($0) })
-        for note in addressing.notes { report(.note(note)) }
+        report(addressing.notes, on: kept)
         for service in addressing.services { manifests.add(service.tree, as: ObjectReference(.service, service.key)) }
         for pod in pods {
             guard let node = record.nodes.first(where: { $0.name == pod.node }) else { continue }

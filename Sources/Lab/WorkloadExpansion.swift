@@ -50,11 +50,11 @@ public struct WorkloadExpansion: Sendable {
         var claimed: [Draft] = []
         for draft in drafts {
             guard taken.count < Self.podLimit else {
-                note(draft, "is left out: a lab runs \(Self.podLimit) pods at most")
+                note(draft, "\(draft.subject) left out: a lab runs \(Self.podLimit) pods at most")
                 break
             }
             guard taken.insert(draft.key).inserted else {
-                note(draft, "is left out: its name belongs to another pod")
+                note(draft, "\(draft.subject) left out: its name belongs to another pod")
                 continue
             }
             claimed.append(draft)
@@ -62,8 +62,11 @@ public struct WorkloadExpansion: Sendable {
         return claimed
     }
 
+    /// Notes what is wrong with a pod where it was written, and once, however many pods come of that.
     private mutating func note(_ draft: Draft, field: String = "", _ message: String) {
-        notes.append(Note(object: ObjectReference(.pod, draft.key), field: field, message: message))
+        let field = draft.isOfWorkload && !field.isEmpty ? "spec.template.\(field)" : field
+        let note = Note(object: draft.group, field: field, message: message)
+        if !notes.contains(note) { notes.append(note) }
     }
 
     // MARK: Scheduling
@@ -163,6 +166,9 @@ private struct Draft {
     var group: ObjectReference
 
     var key: NamespacedName { metadata.key }
+    var isOfWorkload: Bool { group.kind != .pod }
+    /// The beginning of a sentence about the pod in a note on what it was written in.
+    var subject: String { isOfWorkload ? "its pod \(metadata.name) is" : "is" }
 
     init(single pod: Pod, tree: FieldValue) {
         metadata = pod.metadata

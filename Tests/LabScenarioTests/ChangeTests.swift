@@ -180,7 +180,7 @@ private func web(replicas: Int, port: Int = 80) -> String {
             "\(file.path): Service default/bad-service: spec.clusterIP: ",
             "\(file.path): Service default/bad-service: spec.ports[0].port: 0",
             "\(file.path): NetworkPolicy default/bad-selector: spec.podSelector.matchExpressions[0].operator: ",
-            "spec.nodeSelector: no node has the labels disk=none",
+            "\(file.path): Deployment default/bad-nodes: spec.template.spec.nodeSelector: no node has the labels disk=none",
             "\(file.path): ConfigMap default/unused: ",
             "\(file.path): Pod default/good: is in this file already",
         ] {
