@@ -14,7 +14,8 @@ public struct LabBinaries: Hashable, Sendable {
             throw LabError("cannot tell where the running program is: /proc/self/exe is not readable")
         }
         return LabBinaries(
-            fairlead: own, agent: try find("fairlead-agent", beside: own), plugin: try find("fairlead-cni", beside: own))
+            fairlead: own, agent: try find("fairlead-agent", beside: own), plugin: try find("fairlead-cni", beside: own)
+        )
     }
 
     static func find(

@@ -39,7 +39,7 @@ struct LabProcesses {
         return process
     }
 
-    /// Ends them all, and those they start meanwhile. What is left after that is returned.
+    /// Ends them all, and those they start meanwhile, and returns what is left after that.
     func end() throws(KernelError) -> [ProcessIdentity] {
         var processes = try list()
         for round in 0..<5 where !processes.isEmpty {

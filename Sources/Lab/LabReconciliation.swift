@@ -13,12 +13,18 @@ extension LabSession {
         var changed = 0
         for given in input.objects {
             if let objection = objection(to: given.object) {
-                report(.note(Note(source: given.source, object: given.object.reference, message: objection, severity: .warning)))
+                report(
+                    .note(
+                        Note(
+                            source: given.source, object: given.object.reference, message: objection, severity: .warning
+                        )))
             } else if try store.put(given) {
                 changed += 1
             }
         }
-        if !input.objects.isEmpty { report(.message("\(input.objects.count) objects, \(changed) of them new or changed")) }
+        if !input.objects.isEmpty {
+            report(.message("\(input.objects.count) objects, \(changed) of them new or changed"))
+        }
         let sources = Dictionary(
             input.objects.map { ($0.object.reference, $0.source) }, uniquingKeysWith: { first, _ in first })
         try reconcile(sources: sources)
@@ -196,7 +202,8 @@ extension LabSession {
     // MARK: - Manifests
 
     private func manifests(
-        for kept: [ManifestInput.Given], pods: [DesiredPod], sandboxes: [NamespacedName: PodRecord], in record: LabRecord
+        for kept: [ManifestInput.Given], pods: [DesiredPod], sandboxes: [NamespacedName: PodRecord],
+        in record: LabRecord
     ) throws -> LabManifests {
         var manifests = LabManifests(folder: folder)
         // First, so that a namespace `default` that was applied, with labels of its own, takes the place of ours.

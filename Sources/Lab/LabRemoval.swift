@@ -77,7 +77,9 @@ extension LabSession {
         }
         if let first = try? NetworkNamespace.of(process: 1) { foreign.append(first.inode) }
         processes = processes.filter { process in
-            guard process.isRunning, let namespace = try? NetworkNamespace.of(process: process.pid) else { return false }
+            guard process.isRunning, let namespace = try? NetworkNamespace.of(process: process.pid) else {
+                return false
+            }
             return !foreign.contains(namespace.inode)
         }
         try processes.end(grace: .milliseconds(500))

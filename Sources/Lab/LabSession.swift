@@ -53,7 +53,8 @@ public final class LabSession: Sendable {
             let record = try session.folder.record()
         else { throw LabState.missing(name) }
         guard record.phase == .up, try session.isIntact(record) else {
-            throw LabError("lab \(name) is not whole: a command was stopped, or the machine", advice: session.folder.repair)
+            throw LabError(
+                "lab \(name) is not whole: a command was stopped, or the machine", advice: session.folder.repair)
         }
         try session.folder.linkPlugin(to: binaries.plugin)
         return session
@@ -79,7 +80,9 @@ public final class LabSession: Sendable {
             guard nodeCount == nil || nodeCount == record.nodes.count else {
                 throw LabError(
                     "lab \(name) is up with \(record.nodes.count) nodes, not \(nodeCount ?? 0)",
-                    advice: "Remove it first with 'fairlead lab down\(session.folder.flag)', or give the new one another --name.")
+                    advice:
+                        "Remove it first with 'fairlead lab down\(session.flag)', or give the new one another --name."
+                )
             }
             report(.message("Lab \(name) is up already; starting what is missing."))
             try session.folder.linkPlugin(to: binaries.plugin)
@@ -140,7 +143,9 @@ public final class LabSession: Sendable {
         try folder.write(finished)
     }
 
-    /// What a container runtime would find in `/etc/cni/net.d` of the node. Debian 12's containerd knows no later version.
+    /// The configuration that a container runtime would find on the node, in `/etc/cni/net.d`.
+    ///
+    /// Of version 1.0.0, because Debian 12's containerd knows no later one.
     private func pluginConfiguration(of node: LabNetwork.NodeAddresses) -> FieldValue {
         [
             "cniVersion": "1.0.0", "name": "lab", "type": .string(LabFolder.plugin), "overlay": "vxlan",
@@ -159,7 +164,8 @@ public final class LabSession: Sendable {
         }
         manifests.add(.namespace("default"), as: ObjectReference(kind: .namespace, namespace: nil, name: "default"))
         manifests.add(
-            .serviceCIDR(record.serviceCIDRs), as: ObjectReference(kind: .serviceCIDR, namespace: nil, name: "kubernetes"))
+            .serviceCIDR(record.serviceCIDRs),
+            as: ObjectReference(kind: .serviceCIDR, namespace: nil, name: "kubernetes"))
     }
 
     /// Starts the agents that do not run, waits until all have programmed the revision, and passes their errors on.

@@ -27,7 +27,8 @@ public struct LabState: Sendable {
                 LabNode(
                     name: node.name, namespaceName: node.namespace,
                     stateDirectory: folder.statePath(ofNode: node.name),
-                    addresses: node.addresses.compactMap(IPAddress.init), podCIDRs: node.podCIDRs.compactMap(IPPrefix.init))
+                    addresses: node.addresses.compactMap(IPAddress.init),
+                    podCIDRs: node.podCIDRs.compactMap(IPPrefix.init))
             },
             pods: try folder.podRecords().filter { $0.phase == .running }.map(LabPod.init),
             manifestsPath: folder.manifestsPath, serviceCIDRs: record.serviceCIDRs.compactMap(IPPrefix.init))

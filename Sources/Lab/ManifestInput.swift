@@ -36,7 +36,9 @@ public struct ManifestInput: Sendable {
         }
         guard isFolder else { return [path] }
         let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-        let files = names.filter(ManifestSet.isManifest).sorted().map { "\(path.hasSuffix("/") ? path : path + "/")\($0)" }
+        let files = names.filter(ManifestSet.isManifest).sorted().map {
+            "\(path.hasSuffix("/") ? path : path + "/")\($0)"
+        }
         if files.isEmpty {
             notes.append(Note(source: path, object: nil, message: "holds no *.yaml, *.yml or *.json file"))
         }
@@ -48,7 +50,8 @@ public struct ManifestInput: Sendable {
         let attributes = try? FileManager.default.attributesOfItem(atPath: file)
         let size = (attributes?[.type] as? FileAttributeType) == .typeRegular ? attributes?[.size] as? UInt64 : nil
         guard (size ?? 0) <= UInt64(ManifestText.sizeLimit) else {
-            notes.append(Note(source: source, object: nil, message: "is longer than \(ManifestText.sizeLimit >> 20) MiB"))
+            notes.append(
+                Note(source: source, object: nil, message: "is longer than \(ManifestText.sizeLimit >> 20) MiB"))
             return
         }
         do {
@@ -77,7 +80,8 @@ public struct ManifestInput: Sendable {
             let reference = object.reference
             if let first = sources[reference] {
                 let place = first == source ? "this file" : first
-                notes.append(Note(source: source, object: reference, message: "is in \(place) already; this one is not used"))
+                notes.append(
+                    Note(source: source, object: reference, message: "is in \(place) already; this one is not used"))
             } else {
                 sources[reference] = source
                 objects.append(Given(object: object, tree: tree, source: source))
@@ -97,7 +101,9 @@ extension FieldValue {
     ///
     /// The items of an API server's `PodList` do not say their kind; those of kubectl's `List` do.
     fileprivate var items: [FieldValue] {
-        guard let kind = self["kind"]?.string, kind.hasSuffix("List"), let items = self["items"]?.array else { return [self] }
+        guard let kind = self["kind"]?.string, kind.hasSuffix("List"), let items = self["items"]?.array else {
+            return [self]
+        }
         return items.map { item in
             guard kind != "List", item["kind"] == nil else { return item }
             var item = item

@@ -84,9 +84,10 @@ struct NodeAgents: Sendable {
             guard ContinuousClock.now < deadline else {
                 let seen = try status(of: waited.name)
                 let state = seen.map { "is at revision \($0.revision), synced: \($0.synced)" } ?? "has reported nothing"
+                let time = "\(timeout.components.seconds) seconds"
                 throw LabError(
-                    "the agent of \(waited.name) has not programmed revision \(revision) within \(timeout.components.seconds) seconds: it \(state)\(lastWords(of: waited.name))",
-                    advice: folder.repair)
+                    "the agent of \(waited.name) has not programmed revision \(revision) within \(time): "
+                        + "it \(state)\(lastWords(of: waited.name))", advice: folder.repair)
             }
             usleep(5_000)
         }
@@ -111,8 +112,12 @@ extension LabFolder {
     var flag: String { name == .default ? "" : " --name \(name)" }
 
     /// The advice where something stopped working.
-    var repair: String { "'fairlead lab up\(flag)' starts what is missing; 'fairlead lab down\(flag)' removes the lab." }
+    var repair: String {
+        "'fairlead lab up\(flag)' starts what is missing; 'fairlead lab down\(flag)' removes the lab."
+    }
 
     /// The advice where the lab cannot be repaired.
-    var renewal: String { "Remove the lab with 'fairlead lab down\(flag)' and make it anew with 'fairlead lab up\(flag)'." }
+    var renewal: String {
+        "Remove the lab with 'fairlead lab down\(flag)' and make it anew with 'fairlead lab up\(flag)'."
+    }
 }

@@ -7,7 +7,8 @@ import SystemPackage
 
 /// A pod's namespace, its attachment by the CNI plugin, and the stand-in for its containers.
 ///
-/// Each step is repeatable or removes what an earlier, killed command left, so the record's phase is all there is to know.
+/// Each step is repeatable or removes what an earlier, killed command left, so the record's phase is all there is to
+/// know.
 struct PodSandbox: Sendable {
     let folder: LabFolder
     let binaries: LabBinaries
@@ -41,7 +42,8 @@ struct PodSandbox: Sendable {
             if try NetworkNamespace.open(named: nodeNamespace) != nil { _ = try callPlugin("DEL") }
             let left = try LabProcesses(inNamespaces: [record.networkNamespace]).end()
             guard left.isEmpty else {
-                throw LabError("process \(left[0].pid) in the namespace of pod \(record.namespace)/\(record.name) does not end")
+                throw LabError(
+                    "process \(left[0].pid) in the namespace of pod \(record.namespace)/\(record.name) does not end")
             }
             try NetworkNamespace.remove(named: record.networkNamespace)
         }
@@ -140,7 +142,9 @@ struct PodSandbox: Sendable {
                 let words = String(decoding: bytes.suffix(400), as: UTF8.self)
                 throw LabError("its stand-in does not run: \(words.isEmpty ? "it said nothing" : words)")
             }
-            guard ContinuousClock.now < deadline else { throw LabError("its stand-in does not listen after 10 seconds") }
+            guard ContinuousClock.now < deadline else {
+                throw LabError("its stand-in does not listen after 10 seconds")
+            }
         }
     }
 

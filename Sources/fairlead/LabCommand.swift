@@ -30,7 +30,8 @@ struct LabCommand: AsyncParsableCommand {
 
 /// The option every lab command has.
 struct LabOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The lab's name: 1 to 20 lower-case letters, digits and inner dashes.", valueName: "name"))
+    @Option(
+        help: ArgumentHelp("The lab's name: 1 to 20 lower-case letters, digits and inner dashes.", valueName: "name"))
     var name = LabName.default
 }
 

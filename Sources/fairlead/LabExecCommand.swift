@@ -35,7 +35,9 @@ struct LabExecCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("A pod, or a workload for its first pod.", valueName: "pod"))
     var pod: String
 
-    @Argument(parsing: .postTerminator, help: ArgumentHelp("The program and its arguments, after '--'.", valueName: "command"))
+    @Argument(
+        parsing: .postTerminator, help: ArgumentHelp("The program and its arguments, after '--'.", valueName: "command")
+    )
     var command: [String] = []
 
     func validate() throws {
@@ -71,7 +73,9 @@ struct LabNodeCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("The node's name, such as node-1.", valueName: "node"))
     var node: String
 
-    @Argument(parsing: .postTerminator, help: ArgumentHelp("The program and its arguments, after '--'.", valueName: "command"))
+    @Argument(
+        parsing: .postTerminator, help: ArgumentHelp("The program and its arguments, after '--'.", valueName: "command")
+    )
     var command: [String] = []
 
     func validate() throws {
@@ -116,9 +120,12 @@ private struct NamespaceProgram {
             throw ExitCode(127)
         }
         let passing = Task {
-            for await signal in signals where signal != .sigint { _ = try? child.signal(Signal(rawValue: signal.rawValue)) }
+            for await signal in signals where signal != .sigint {
+                _ = try? child.signal(Signal(rawValue: signal.rawValue))
+            }
         }
-        let status = try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<ChildProcess.ExitStatus, any Error>) in
+        let status = try await withCheckedThrowingContinuation {
+            (continuation: CheckedContinuation<ChildProcess.ExitStatus, any Error>) in
             DispatchQueue(label: "fairlead.child").async { continuation.resume(with: Result { try child.wait() }) }
         }
         passing.cancel()
@@ -134,13 +141,15 @@ extension LabState {
     /// The environment variables by which a pod's containers find the services of their namespace.
     func serviceVariables(of pod: LabPod) throws -> [String: String] {
         var variables: [String: String] = [:]
-        for service in try snapshot().services.values where service.key.namespace == pod.key.namespace && service.isProxied {
+        for service in try snapshot().services.values
+        where service.key.namespace == pod.key.namespace && service.isProxied {
             guard let address = service.clusterIPs.first, let port = service.ports.first else { continue }
             let prefix = service.metadata.name.uppercased().map { $0 == "-" || $0 == "." ? "_" : String($0) }.joined()
             variables["\(prefix)_SERVICE_HOST"] = "\(address)"
             variables["\(prefix)_SERVICE_PORT"] = "\(port.number)"
             for port in service.ports where !port.name.isEmpty {
-                variables["\(prefix)_SERVICE_PORT_\(port.name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined())"] =
+                variables[
+                    "\(prefix)_SERVICE_PORT_\(port.name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined())"] =
                     "\(port.number)"
             }
         }

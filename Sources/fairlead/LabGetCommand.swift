@@ -130,7 +130,10 @@ private struct ObjectList {
                         service.isHeadless ? "None" : service.clusterIPs.map(\.description).joined(separator: ","),
                         ports.joined(separator: ","),
                     ],
-                    wide: [service.selector.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ",")]))
+                    wide: [
+                        service.selector.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(
+                            separator: ",")
+                    ]))
         }
         return table
     }
@@ -152,7 +155,12 @@ private struct ObjectList {
         for (key, policy) in snapshot.networkPolicies.sorted(by: { $0.key < $1.key }) where isShown(key) {
             let directions = NetworkPolicy.Direction.allCases.filter(policy.directions.contains)
             table.add(
-                row(key, ["\(policy.podSelector)", directions.map { $0 == .ingress ? "ingress" : "egress" }.joined(separator: ",")]))
+                row(
+                    key,
+                    [
+                        "\(policy.podSelector)",
+                        directions.map { $0 == .ingress ? "ingress" : "egress" }.joined(separator: ","),
+                    ]))
         }
         return table
     }

@@ -38,7 +38,8 @@ struct LabRequestCommand: AsyncParsableCommand {
     @Flag(name: .customShort("6"), help: "Use the target's IPv6 address.")
     var ipv6 = false
 
-    @Option(help: ArgumentHelp("How long to wait for each answer, in milliseconds, 1 to 60000.", valueName: "milliseconds"))
+    @Option(
+        help: ArgumentHelp("How long to wait for each answer, in milliseconds, 1 to 60000.", valueName: "milliseconds"))
     var timeout = 2000
 
     func validate() throws {
@@ -53,7 +54,8 @@ struct LabRequestCommand: AsyncParsableCommand {
         let pod = try ObjectArgument(pod).pod(in: state, namespace: namespace.namespace)
         let target = try to.address(in: state, namespace: namespace.namespace, family: ipv6 ? .ipv6 : .ipv4)
         guard let network = try NetworkNamespace.open(named: pod.namespaceName) else {
-            throw LabError("the network namespace \(pod.namespaceName) is gone", advice: "See 'fairlead lab status\(state.flag)'.")
+            throw LabError(
+                "the network namespace \(pod.namespaceName) is gone", advice: "See 'fairlead lab status\(state.flag)'.")
         }
         let timeout = Duration.milliseconds(timeout)
         var answers: [String: Int] = [:]
@@ -61,8 +63,10 @@ struct LabRequestCommand: AsyncParsableCommand {
         try network.withEntered { () throws(KernelError) in
             for _ in 0..<count {
                 // An end of line, so that a server need not wait for more.
-                let outcome = udp
-                    ? try Probe.udp(to: target, timeout: timeout) : try Probe.tcp(to: target, timeout: timeout, send: "\n")
+                let outcome =
+                    udp
+                    ? try Probe.udp(to: target, timeout: timeout)
+                    : try Probe.tcp(to: target, timeout: timeout, send: "\n")
                 switch outcome {
                 case .reply(let text):
                     // A datagram's answer also tells the client's address.
@@ -102,7 +106,9 @@ struct RequestTarget: ExpressibleByArgument {
         let text = String(argument[..<colon])
         port = String(argument[argument.index(after: colon)...])
         guard !port.isEmpty else { return nil }
-        if let address = IPAddress(text.hasPrefix("[") && text.hasSuffix("]") ? String(text.dropFirst().dropLast()) : text) {
+        if let address = IPAddress(
+            text.hasPrefix("[") && text.hasSuffix("]") ? String(text.dropFirst().dropLast()) : text)
+        {
             host = .address(address)
         } else if let object = try? ObjectArgument(text), object.kind == .pod || object.kind == .service {
             host = .object(object.kind, object.name)
@@ -146,13 +152,17 @@ struct RequestTarget: ExpressibleByArgument {
                 NamespacedName(namespace: String(text[text.index(after: dot)...]), name: String(text[..<dot])))
         }
         guard let key = candidates.first(where: isThere) else {
-            throw LabError("there is no \(kind) \(candidates[0])", advice: "'fairlead lab get all -A\(lab.flag)' lists what there is.")
+            throw LabError(
+                "there is no \(kind) \(candidates[0])",
+                advice: "'fairlead lab get all -A\(lab.flag)' lists what there is.")
         }
         return key
     }
 
     private func number() throws -> Port {
-        guard let number = Port(port) else { throw LabError("\"\(port)\" is no port of the target, and no number of 1 to 65535") }
+        guard let number = Port(port) else {
+            throw LabError("\"\(port)\" is no port of the target, and no number of 1 to 65535")
+        }
         return number
     }
 }

@@ -19,7 +19,8 @@ struct LabStatusCommand: AsyncParsableCommand {
         let state = try LabState.open(lab.name)
         let agents = try state.agents()
         let broken = try state.brokenPods()
-        var text = "Lab \(state.name): \(state.isUp ? "up" : "not up"), \(state.nodes.count) nodes, \(state.pods.count) pods\n"
+        var text =
+            "Lab \(state.name): \(state.isUp ? "up" : "not up"), \(state.nodes.count) nodes, \(state.pods.count) pods\n"
         var table = TextTable(["NODE", "AGENT", "IN SYNC", "PODS"])
         for agent in agents {
             table.add([
@@ -46,7 +47,8 @@ struct LabStatusCommand: AsyncParsableCommand {
         for name in try LabSession.names() {
             let state = try? LabState.open(name)
             table.add([
-                "\(name)", state?.isUp == true ? "up" : "not up", "\(state?.nodes.count ?? 0)", "\(state?.pods.count ?? 0)",
+                "\(name)", state?.isUp == true ? "up" : "not up", "\(state?.nodes.count ?? 0)",
+                "\(state?.pods.count ?? 0)",
             ])
         }
         guard !table.isEmpty else { return try StandardStreams.writeOutput("There are no labs.\n") }

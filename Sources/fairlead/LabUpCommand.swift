@@ -12,7 +12,9 @@ struct LabUpCommand: AsyncParsableCommand {
 
     @OptionGroup var lab: LabOptions
 
-    @Option(help: ArgumentHelp("How many nodes a new lab has, 1 to \(LabNetwork.nodeLimit); 3 if not given.", valueName: "count"))
+    @Option(
+        help: ArgumentHelp(
+            "How many nodes a new lab has, 1 to \(LabNetwork.nodeLimit); 3 if not given.", valueName: "count"))
     var nodes: Int?
 
     @OptionGroup var manifests: ManifestOptions
@@ -34,7 +36,9 @@ struct LabUpCommand: AsyncParsableCommand {
             let flag = session.flag
             display.show(
                 .message(
-                    "Lab \(name) is up. Next: 'fairlead lab apply\(flag) -f …', 'fairlead lab get\(flag) all -A', 'fairlead lab down\(flag)'."))
+                    "Lab \(name) is up. Next: 'fairlead lab apply\(flag) -f …', 'fairlead lab get\(flag) all -A', "
+                        + "'fairlead lab down\(flag)'."
+                ))
         }
     }
 }
@@ -43,7 +47,8 @@ struct LabDownCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "down",
         abstract: "Removes a lab: its processes, its namespaces, its files.",
-        discussion: "Also removes what a crashed or killed command left. Nothing outside the lab's namespaces is touched.")
+        discussion:
+            "Also removes what a crashed or killed command left. Nothing outside the lab's namespaces is touched.")
 
     @OptionGroup var lab: LabOptions
 
@@ -57,7 +62,8 @@ struct LabDownCommand: AsyncParsableCommand {
             // Once begun, a removal is carried through: stopping it would only leave more to remove.
             for name in names where !interruption.isRequested {
                 let existed = try LabSession.down(name, report: display.show)
-                display.show(.message(existed ? "Lab \(name) is removed." : "There is no lab \(name); nothing to remove."))
+                display.show(
+                    .message(existed ? "Lab \(name) is removed." : "There is no lab \(name); nothing to remove."))
             }
             if names.isEmpty { display.show(.message("There are no labs; nothing to remove.")) }
         }

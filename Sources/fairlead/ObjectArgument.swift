@@ -62,7 +62,8 @@ struct ObjectArgument {
         let pods = lab.pods.filter { snapshot.pods[$0.key]?.metadata.owner == owner }
         guard let first = pods.first else {
             throw LabError(
-                "\(owner) has no pod in lab \(lab.name)", advice: "'fairlead lab get pods -A\(lab.flag)' lists the pods.")
+                "\(owner) has no pod in lab \(lab.name)",
+                advice: "'fairlead lab get pods -A\(lab.flag)' lists the pods.")
         }
         return first
     }

@@ -24,14 +24,16 @@ struct PodServerCommand: AsyncParsableCommand {
     }
 }
 
-/// `tcp/80`
+/// A protocol and a port, as in `tcp/80`.
 struct ListeningPort: ExpressibleByArgument {
     var transport: TransportProtocol
     var port: Port
 
     init?(argument: String) {
         let parts = argument.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-        guard parts.count == 2, let transport = TransportProtocol(parts[0]), let port = Port(parts[1]) else { return nil }
+        guard parts.count == 2, let transport = TransportProtocol(parts[0]), let port = Port(parts[1]) else {
+            return nil
+        }
         self.transport = transport
         self.port = port
     }

@@ -68,7 +68,7 @@ final class ProgressDisplay: Sendable {
         try? StandardStreams.writeError(text)
     }
 
-    /// `0.4 s`
+    /// The time in seconds, as in `0.4 s`.
     private static func seconds(_ duration: Duration) -> String {
         let tenths = (duration.components.seconds * 10) + duration.components.attoseconds / 100_000_000_000_000_000
         return "\(tenths / 10).\(tenths % 10) s"

@@ -38,7 +38,8 @@ private func web(replicas: Int, port: Int = 80) -> String {
 
     /// The names of the pods that answer at the service.
     private func backends(from client: LabPod) throws -> Set<String> {
-        let service = try #require(try lab.state().snapshot().services[NamespacedName(namespace: "default", name: "web")])
+        let service = try #require(
+            try lab.state().snapshot().services[NamespacedName(namespace: "default", name: "web")])
         let target = SocketAddress(try #require(service.clusterIP(of: .ipv4)), Port(80)!)
         return try client.inside { () throws(KernelError) in
             var names: Set<String> = []
@@ -220,7 +221,8 @@ private func web(replicas: Int, port: Int = 80) -> String {
         #expect(exporter1.addresses == node.addresses)
         #expect(exporter1.namespaceName == node.namespaceName)
         let asker = try #require(state.pod(NamespacedName(namespace: "default", name: "asker")))
-        let service = try #require(try state.snapshot().services[NamespacedName(namespace: "default", name: "exporter")])
+        let service = try #require(
+            try state.snapshot().services[NamespacedName(namespace: "default", name: "exporter")])
         for address in node.addresses + service.clusterIPs {
             let answer = try asker.inside { () throws(KernelError) in
                 try Probe.answer(.tcp, SocketAddress(address, Port(9100)!))
@@ -261,7 +263,8 @@ private func web(replicas: Int, port: Int = 80) -> String {
             let (rules, generation) = (try ruleset(of: node), try nftables.generation())
             kill(try #require(agent.pid), SIGKILL)
             usleep(100_000)
-            #expect(try stream.exchange(line: "without", timeout: .seconds(3)) == name.replacing("before", with: "without"))
+            #expect(
+                try stream.exchange(line: "without", timeout: .seconds(3)) == name.replacing("before", with: "without"))
             let up = try lab.lab("up")
             #expect(up.status.isSuccess, "\(up.errorText)")
             #expect(try state.agents().first { $0.node == node.name }?.pid != agent.pid)

@@ -89,7 +89,8 @@ private let open = """
     func `every pod reaches every service, and all its backends answer`(family: AddressFamily, name: String) throws {
         let service = try #require(state.snapshot().services[NamespacedName(namespace: "open", name: name)])
         let address = try #require(service.clusterIP(of: family))
-        let backends = Set(pods.filter { $0.key.name.hasPrefix(name) || name == "web" && $0.key.name == "single" }.map(\.key.name))
+        let backends = Set(
+            pods.filter { $0.key.name.hasPrefix(name) || name == "web" && $0.key.name == "single" }.map(\.key.name))
         try #require(backends.count == (name == "web" ? 7 : 2))
         for port in service.ports {
             var seen: Set<String> = []
@@ -97,7 +98,9 @@ private let open = """
                 // Also a backend itself must reach its own service.
                 let answers = try client.inside { () throws(KernelError) in
                     var answers: [String] = []
-                    for _ in 0..<20 { answers.append(try Probe.answer(port.protocol, SocketAddress(address, port.number))) }
+                    for _ in 0..<20 {
+                        answers.append(try Probe.answer(port.protocol, SocketAddress(address, port.number)))
+                    }
                     return answers
                 }
                 #expect(backends.isSuperset(of: answers), "\(client.key) to \(name):\(port.number): \(Set(answers))")
@@ -166,7 +169,8 @@ private let open = """
         let store = try #require(pods.first { $0.key.name == "store-0" })
         let address = try lab.lab("exec", "store-0", "-n", "open", "--", "ip", "-o", "address", "show", "eth0")
         for own in store.addresses { #expect(address.text.contains("\(own)/"), "\(address.text)\(address.errorText)") }
-        let variables = try lab.lab("exec", "sts/store", "-n", "open", "--", "sh", "-c", "echo $WEB_SERVICE_PORT_HTTP; exit 7")
+        let variables = try lab.lab(
+            "exec", "sts/store", "-n", "open", "--", "sh", "-c", "echo $WEB_SERVICE_PORT_HTTP; exit 7")
         #expect(variables.status == .exited(7))
         #expect(variables.text == "80\n")
         let input = try lab.lab("exec", "-i", "store-0", "-n", "open", "--", "cat", input: "passed on")

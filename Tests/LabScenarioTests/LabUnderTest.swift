@@ -134,7 +134,9 @@ extension Probe {
             transport == .udp
             ? try udp(to: destination, timeout: timeout) : try tcp(to: destination, timeout: timeout, send: "\n")
         // A datagram's answer goes on with the client's address.
-        if case .reply(let text) = outcome { return text.split { $0 == " " || $0 == "\n" }.first.map(String.init) ?? "" }
+        if case .reply(let text) = outcome {
+            return text.split { $0 == " " || $0 == "\n" }.first.map(String.init) ?? ""
+        }
         return "\(outcome)"
     }
 }

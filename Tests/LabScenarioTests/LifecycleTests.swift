@@ -104,7 +104,9 @@ private let web = """
             let up = try lab.lab("up", "--nodes", "1")
             try #require(up.status.isSuccess, "\(up.errorText)")
         }
-        try one.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, ports: [{containerPort: 80}]}]}\n")
+        try one.apply(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, ports: [{containerPort: 80}]}]}\n"
+        )
         #expect(try one.state().pods.count == 1)
         #expect(try two.state().pods.count == 0)
         #expect(try one.state().nodes.map(\.addresses) == two.state().nodes.map(\.addresses))
@@ -120,10 +122,11 @@ private let web = """
         let before = try lab.state()
         let agent = try #require(try before.agents().first?.pid)
         kill(agent, SIGKILL)
-        let server = try #require(try lab.processes().first { pid in
-            let words = (try? String(contentsOfFile: "/proc/\(pid)/cmdline", encoding: .utf8)) ?? ""
-            return words.contains("pod-server")
-        })
+        let server = try #require(
+            try lab.processes().first { pid in
+                let words = (try? String(contentsOfFile: "/proc/\(pid)/cmdline", encoding: .utf8)) ?? ""
+                return words.contains("pod-server")
+            })
         kill(server, SIGKILL)
         usleep(100_000)
         let broken = try lab.lab("status")
@@ -141,7 +144,9 @@ private let web = """
 
     @Test func `commands on a lab that is not there say so`() throws {
         let lab = LabUnderTest()
-        for arguments in [["get"], ["status"], ["exec", "p", "--", "true"], ["apply", "-f", "-"], ["delete", "pod/p"]] {
+        for arguments in [
+            ["get"], ["status"], ["exec", "p", "--", "true"], ["apply", "-f", "-"], ["delete", "pod/p"],
+        ] {
             var words = ["lab"] + arguments
             words.insert(contentsOf: ["--name", lab.name], at: 2)
             let outcome = try ChildProcess.capture("\(LabUnderTest.binaries)/fairlead", words, timeout: .seconds(20))

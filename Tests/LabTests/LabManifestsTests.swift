@@ -66,7 +66,8 @@ import Testing
 
     @Test func `a pod's manifest tells where it runs and that it is ready`() throws {
         let input = ManifestInput(
-            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c}]}\nstatus: {phase: Failed}\n")
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c}]}\nstatus: {phase: Failed}\n"
+        )
         let given = try #require(input.objects.first)
         var record = PodRecord(
             DesiredPod(pod: Pod(metadata: given.object.metadata, spec: PodSpec(nodeName: "node-1")), tree: given.tree),

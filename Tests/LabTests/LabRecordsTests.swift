@@ -60,7 +60,8 @@ import Testing
             let done = DispatchSemaphore(value: 0)
             let second = Collected<LabLock>([])
             DispatchQueue(label: "waiter").async {
-                if let lock = try? LabLock.take(folder, create: true, timeout: .seconds(10), waiting: { told.signal() }) {
+                if let lock = try? LabLock.take(folder, create: true, timeout: .seconds(10), waiting: { told.signal() })
+                {
                     second.append(lock)
                 }
                 done.signal()

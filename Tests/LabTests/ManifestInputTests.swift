@@ -51,10 +51,13 @@ import Testing
 
     @Test func `of two objects of one name the first counts and the second is named`() {
         var input = ManifestInput(Self.namespaces, source: "one.yaml")
-        input.add(Array("apiVersion: v1\nkind: Namespace\nmetadata: {name: b, labels: {x: other}}\n".utf8), source: "two.yaml")
+        input.add(
+            Array("apiVersion: v1\nkind: Namespace\nmetadata: {name: b, labels: {x: other}}\n".utf8), source: "two.yaml"
+        )
         #expect(input.objects.count == 2)
         #expect(input.objects[1].source == "one.yaml")
-        #expect(input.notes.map(\.description) == ["two.yaml: Namespace b: is in one.yaml already; this one is not used"])
+        #expect(
+            input.notes.map(\.description) == ["two.yaml: Namespace b: is in one.yaml already; this one is not used"])
         #expect(input.hasErrors)
     }
 
@@ -80,7 +83,10 @@ import Testing
             """)
         #expect(input.objects.map(\.object.reference.name) == ["good"])
         #expect(input.refused == [ObjectReference(kind: .pod, namespace: "default", name: "bad")])
-        #expect(input.notes.map(\.description) == ["test.yaml: Pod default/bad: spec.nodeName: is a number (7), not a string"])
+        #expect(
+            input.notes.map(\.description) == [
+                "test.yaml: Pod default/bad: spec.nodeName: is a number (7), not a string"
+            ])
         #expect(input.hasErrors)
     }
 
@@ -100,7 +106,8 @@ import Testing
             }
             try directory.replace("2.yml", namespace("two"))
             try directory.replace("1.yaml", namespace("one"))
-            try directory.replace("3.json", Array(#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"three"}}"#.utf8))
+            try directory.replace(
+                "3.json", Array(#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"three"}}"#.utf8))
             try directory.replace("README.md", Array("hello".utf8))
             try directory.replace(".hidden.yaml", namespace("hidden"))
             let input = ManifestInput(paths: [folder.path])

@@ -34,7 +34,8 @@ import Testing
 
     private func wait(_ agents: NodeAgents, _ node: LabRecord.Node, milliseconds: Int) throws -> [NodeAgents.Status] {
         try agents.waitUntilSynced(
-            [node], revision: "7", timeout: .milliseconds(milliseconds), interruption: Interruption()) { _ in }
+            [node], revision: "7", timeout: .milliseconds(milliseconds), interruption: Interruption()
+        ) { _ in }
     }
 
     @Test func `an agent that reports the revision is in sync`() throws {

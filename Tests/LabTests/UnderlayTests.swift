@@ -14,7 +14,8 @@ import Testing
             for node in network.nodes { try underlay.join(node) }
             let targets = network.nodes.flatMap(\.interface).map(\.address) + network.gateways.map(\.address)
             for node in network.nodes {
-                let namespace = try NetworkNamespace.open(NetworkNamespace.path(named: name.namespace(ofNode: node.name)))
+                let namespace = try NetworkNamespace.open(
+                    NetworkNamespace.path(named: name.namespace(ofNode: node.name)))
                 for target in targets {
                     let ping = try namespace.withEntered { () throws(KernelError) in
                         try ChildProcess.capture("ping", ["-c1", "-W2", "-n", "\(target)"], timeout: .seconds(5))
