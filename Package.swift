@@ -145,6 +145,12 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .testTarget(
+            name: "PolicyRulesTests",
+            dependencies: [
+                "PolicyRules", "PacketPath", "Nftables", "NetworkAddresses", "RouteNetlink", "KubernetesObjects",
+                "KernelInterface",
+            ]),
+        .testTarget(
             name: "PacketPathTests",
             dependencies: [
                 "PacketPath", "NetworkAddresses", "NetlinkWire", "RouteNetlink", "Nftables", "KubernetesObjects",

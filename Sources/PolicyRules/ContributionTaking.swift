@@ -6,7 +6,8 @@ extension PolicyCompiler {
     /// What changed since the last call.
     public mutating func takeContributions() -> PolicyUpdate {
         for owner in dirty { isolate(owner) }
-        dirty.formUnion(membership.settle())
+        let settled = membership.settle()
+        dirty.formUnion(settled.pods)
         for owner in dirty { place(owner) }
         let changed = membership.settleNumbers()
         if changed.all { for (owner, member) in members where !member.places.isEmpty { dirty.insert(owner) } }
@@ -19,6 +20,7 @@ extension PolicyCompiler {
             update.contributions = dirty.filter { members[$0]?.contributes == true }.sorted().map { ($0, nil) }
         }
         if isNodeChanged { update.frameChains = PolicyTable.chains(on: node) }
+        if settled.hasNewGroups { touchedAddresses.formUnion(rights.awakened { membership.groups[$0] != nil }) }
         update.isRestrictive = grantRights()
         for owner in dirty.sorted() { contribute(owner, to: &update) }
         dirty = []
@@ -102,16 +104,17 @@ extension PolicyCompiler {
                 rights.abandon(address)
                 continue
             }
-            let initial: Isolation = node.covers(address) ? .closed : .open
-            let isLocal = member.isLocal(address)
-            let grant = Rights.Grant(
-                places: member.places, egress: isLocal ? member.egress : initial,
-                ingress: isLocal ? member.ingress : initial)
-            let isInUse = { membership.groups[$0] != nil }
-            if rights.grant(grant, to: address, initial: initial, isInUse: isInUse) { isRestrictive = true }
+            let local = Rights.Grant.Local(egress: member.egress, ingress: member.ingress)
+            let grant = Rights.Grant(places: member.places, local: member.isLocal(address) ? local : nil)
+            if rights.grant(
+                grant, to: address, unknown: node.covers(address) ? .closed : .open,
+                isInUse: { membership.groups[$0] != nil })
+            {
+                isRestrictive = true
+            }
         }
         guard isRestrictive else { return false }
-        rights.forgetAbandoned()
+        rights.forget()
         membership.forgetUnused()
         return !isFirst
     }

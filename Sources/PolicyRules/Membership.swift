@@ -83,8 +83,10 @@ struct Membership: Sendable {
         touchedGroups.insert(id)
     }
 
-    /// Brings identities up to date with groups and namespaces that changed, and says which pods' groups did.
-    mutating func settle() -> Set<PolicyOwner> {
+    /// Brings identities up to date with groups and namespaces that changed.
+    ///
+    /// - Returns: The pods whose groups are others now, and whether there are new groups.
+    mutating func settle() -> (pods: Set<PolicyOwner>, hasNewGroups: Bool) {
         let born = touchedGroups.filter { groups[$0]!.isInUse && !groups[$0]!.isIndexed }.sorted()
         let died = touchedGroups.filter { !groups[$0]!.isInUse && groups[$0]!.isIndexed }.sorted()
         for id in born {
@@ -103,7 +105,7 @@ struct Membership: Sendable {
         for identity in affected where update(identity) { pods.formUnion(identities[identity]!.pods) }
         for id in touchedGroups where !groups[id]!.isInUse { groups[id] = nil }
         touchedGroups = []
-        return pods
+        return (pods, !born.isEmpty)
     }
 
     /// Forgets the groups that are no longer in use. Until then they keep their number here, by which rights know them.

@@ -72,7 +72,8 @@ struct PodFacts: Hashable, Sendable {
         isTerminating = pod.isTerminating
         created = pod.metadata.creationTimestamp
         standing = pod.hasEnded ? .ended : pod.spec.isHostNetwork ? .host : .own
-        addresses = standing == .own ? pod.addresses : []
+        // In order, so that the same addresses told in another order are the same facts.
+        addresses = standing == .own ? Set(pod.addresses).sorted() : []
     }
 
     func number(of port: NamedPort) -> Port? { exposed.first { $0.name == port }?.number }
