@@ -16,10 +16,8 @@ struct Membership: Sendable {
 
         fileprivate var isInUse: Bool { users > 0 }
 
-        /// The texts of its numbers: one, or one for each number that its port has with some member.
-        fileprivate var texts: [String] {
-            peers.port == nil ? [peers.text()] : exposures.keys.map { peers.text(exposedAs: $0) }
-        }
+        /// The ports of its numbers: none, or each that its named port is with some member.
+        fileprivate var ports: [Port?] { peers.port == nil ? [nil] : Array(exposures.keys) }
     }
 
     /// A group that a pod is in; of a group with a named port, with the number that the pod gives to it.
@@ -49,10 +47,11 @@ struct Membership: Sendable {
     private var identitiesByNamespace: [String: Set<Int>] = [:]
     /// What the kernel knows groups by.
     private var numbers: StableNumbers
+    private var assigned: [Place: UInt32] = [:]
     private var touchedGroups: Set<Int> = []
     private var touchedIdentities: Set<Int> = []
-    /// Groups whose named port got a new number or lost one.
-    private var renumbered: Set<Int> = []
+    /// New groups, and those whose named port got a number more or less.
+    private var unnumbered: Set<Int> = []
     private var lastID = 0
 
     init(bits: UInt32 = 32) { numbers = StableNumbers(bits: bits) }
@@ -92,11 +91,15 @@ struct Membership: Sendable {
         for id in born {
             index.insert(id, groups[id]!.peers)
             groups[id]!.isIndexed = true
-            for text in groups[id]!.texts { numbers.retain(text) }
+            for port in groups[id]!.ports { numbers.retain(groups[id]!.peers.text(exposedAs: port)) }
+            unnumbered.insert(id)
         }
         for id in died {
             index.remove(id, groups[id]!.peers)
-            for text in groups[id]!.texts { numbers.release(text) }
+            for port in groups[id]!.ports {
+                numbers.release(groups[id]!.peers.text(exposedAs: port))
+                assigned[Place(group: id, port: port)] = nil
+            }
         }
         var affected = touchedIdentities
         touchedIdentities = []
@@ -171,10 +174,11 @@ struct Membership: Sendable {
             let text = group.peers.text(exposedAs: port)
             if count == difference {
                 numbers.retain(text)
-                renumbered.insert(place.group)
+                unnumbered.insert(place.group)
             } else if count == 0 {
                 numbers.release(text)
-                renumbered.insert(place.group)
+                assigned[place] = nil
+                unnumbered.insert(place.group)
             }
         }
     }
@@ -186,13 +190,20 @@ struct Membership: Sendable {
     /// - Returns: The groups with other numbers than before, and whether these may be any groups: two that would have
     ///   had the same number came together or parted, which is rare enough to look at everything again.
     mutating func settleNumbers() -> (groups: Set<PeerGroup>, all: Bool) {
-        defer { renumbered = [] }
-        return (Set(renumbered.compactMap { groups[$0]?.peers }), numbers.settle())
+        let all = numbers.settle()
+        let changed = unnumbered.filter { groups[$0] != nil }
+        for id in all ? Set(groups.keys) : changed {
+            for port in groups[id]!.ports {
+                assigned[Place(group: id, port: port)] = numbers[groups[id]!.peers.text(exposedAs: port)]
+            }
+        }
+        unnumbered = []
+        return (Set(changed.map { groups[$0]!.peers }), all)
     }
 
-    func number(of peers: PeerGroup, as port: Port?) -> UInt32 { numbers[peers.text(exposedAs: port)] }
+    func number(of place: Place) -> UInt32 { assigned[place]! }
 
-    func number(of place: Place) -> UInt32 { number(of: groups[place.group]!.peers, as: place.port) }
+    func number(of peers: PeerGroup, as port: Port?) -> UInt32 { number(of: Place(group: ids[peers]!, port: port)) }
 
     /// The numbers that members of a group give to its port.
     func exposures(of peers: PeerGroup) -> [Port] {

@@ -33,7 +33,7 @@ struct PeerGroup: Hashable, Sendable {
     /// What the group's number is made of: one text for one group, the same in every process.
     ///
     /// - Parameter number: the port as which the members expose the named one.
-    func text(exposedAs number: Port? = nil) -> String {
+    func text(exposedAs number: Port?) -> String {
         let scope =
             switch self.scope {
             case .namespace(let name): "in \(name)"

@@ -37,9 +37,8 @@ extension Contribution {
             add(ElementKey(part), to: PolicyTable.localPods(family))
             if let verdict = egress.verdict { add(ElementKey(part), .verdict(verdict), to: PolicyTable.egress(family)) }
             if let verdict = ingress.verdict { add(ElementKey(part), .verdict(verdict), to: PolicyTable.ingress(family)) }
-            guard egress.verdict != nil || ingress.verdict != nil else { continue }
-            for own in addresses where own.family == family {
-                add(ElementKey(part, .address(own)), to: PolicyTable.hairpin(family))
+            if egress.verdict != nil || ingress.verdict != nil {
+                add(ElementKey(part, part), to: PolicyTable.hairpin(family))
             }
         }
         guard !local.isEmpty else { return }
