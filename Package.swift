@@ -14,6 +14,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.81.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.29.0"),
     ],
     targets: [
         // MARK: - C libraries: module maps and shims only
@@ -77,6 +80,16 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .target(
+            name: "KubernetesClient",
+            dependencies: [
+                "KubernetesObjects", "KernelInterface", "ManifestFolder",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ]),
+        .target(
             name: "Lab",
             dependencies: [
                 "NetworkAddresses", "RouteNetlink", "KubernetesObjects", "KernelInterface", "ManifestFolder", "Yams",
@@ -97,7 +110,7 @@ let package = Package(
             name: "fairlead-agent",
             dependencies: [
                 "NetworkAddresses", "KubernetesObjects", "CNIProtocol", "PolicyRules", "OverlayRoutes", "ManifestFolder",
-                "Reconciliation", "KernelInterface",
+                "KubernetesClient", "Reconciliation", "KernelInterface",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
@@ -157,6 +170,16 @@ let package = Package(
                 "ServiceRules", "PolicyRules", "KernelInterface", "fairlead",
             ]),
         .testTarget(name: "KubernetesObjectsTests", dependencies: ["NetworkAddresses", "KubernetesObjects"]),
+        .testTarget(
+            name: "KubernetesClientTests",
+            dependencies: [
+                "KubernetesClient", "KubernetesObjects", "KernelInterface", "NetworkAddresses", "RouteNetlink",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                "fairlead-agent",
+            ]),
         .testTarget(
             name: "ManifestFolderTests",
             dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "ManifestFolder"]),

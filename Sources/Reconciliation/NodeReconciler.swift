@@ -101,7 +101,8 @@ public actor NodeReconciler {
             case .kernelChanged: needsOverlayPass = true
             }
         }
-        guard hasObjects else { return SyncReport() }
+        // Why there are none yet is for the source to say.
+        guard hasObjects else { return SyncReport(notes: sourceNotes) }
         return reconcile()
     }
 

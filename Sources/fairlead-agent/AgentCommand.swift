@@ -1,4 +1,6 @@
 public import ArgumentParser
+import FoundationEssentials
+import KubernetesClient
 public import Logging
 public import NetworkAddresses
 public import OverlayRoutes
@@ -11,9 +13,10 @@ import UnixSignals
 struct AgentCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "fairlead-agent",
-        abstract: "Programs this node's services, network policies and overlay from a folder of Kubernetes manifests.",
+        abstract: "Programs this node's services, network policies and overlay from Kubernetes objects.",
         discussion: """
-            The agent watches the folder and keeps three things in the kernel equal to what its objects say: the \
+            The agent follows an API server (--kubeconfig, --in-cluster) or a folder of manifests (--manifests), and \
+            keeps three things in the kernel equal to what its objects say: the \
             nftables tables `inet fairlead-services` and `inet fairlead-policy`, and the VXLAN device `fairlead.1` \
             with its routes, neighbours and forwarding entries. Ending it changes nothing for running pods; starting \
             it again writes only what differs. Run it as root in the node's network namespace.
@@ -23,7 +26,13 @@ struct AgentCommand: AsyncParsableCommand {
             """)
 
     @Option(help: ArgumentHelp("The folder of *.yaml and *.json manifests to follow.", valueName: "folder"))
-    var manifests: String
+    var manifests: String?
+
+    @Option(help: ArgumentHelp("Follow the API server of this file's current context.", valueName: "file"))
+    var kubeconfig: String?
+
+    @Flag(help: "Follow the API server of the cluster this process is a pod of, with its service account.")
+    var inCluster = false
 
     @Option(help: ArgumentHelp("This node's name, as in its Node object.", valueName: "name"))
     var nodeName: String
@@ -55,6 +64,10 @@ struct AgentCommand: AsyncParsableCommand {
     var logLevel = Logger.Level.info
 
     func validate() throws {
+        let sources = [manifests != nil, kubeconfig != nil, inCluster]
+        guard sources.count(where: \.self) == 1 else {
+            throw ValidationError("exactly one of --manifests, --kubeconfig and --in-cluster must be given")
+        }
         guard !nodeName.isEmpty, nodeName.utf8.count <= 253 else {
             throw ValidationError("--node-name must have 1 to 253 characters")
         }
@@ -72,6 +85,7 @@ struct AgentCommand: AsyncParsableCommand {
                 overlay: OverlayConfiguration(mode: overlay, vni: vni, port: vxlanPort),
                 denialLog: DenialLog(group: denialLogGroup), firstEpoch: conntrackMask.first),
             logger: logger)
+        let (objects, source) = try objectSource(mailbox)
         let group = ServiceGroup(
             services: [
                 ReconcilerService(
@@ -79,12 +93,25 @@ struct AgentCommand: AsyncParsableCommand {
                     logger: logger),
                 // Attachments first: a pod that already has its address is known before its policies are compiled.
                 try AttachmentSource(stateDir, mailbox: mailbox, logger: logger),
-                try ManifestSource(manifests, mailbox: mailbox),
+                objects,
                 try KernelChangeSource(mailbox: mailbox),
             ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
-        logger.info("Started", metadata: ["node": "\(nodeName)", "manifests": "\(manifests)"])
+        logger.info("Started", metadata: ["node": "\(nodeName)", "source": "\(source)"])
         try await group.run()
+    }
+
+    /// Where the objects come from, and what to call it.
+    private func objectSource(_ mailbox: Mailbox) throws -> (any ServiceLifecycle.Service, String) {
+        if let manifests { return (try ManifestSource(manifests, mailbox: mailbox), manifests) }
+        let access =
+            if let kubeconfig {
+                try Kubeconfig.open(kubeconfig).access()
+            } else {
+                try ClusterAccess.inCluster(environment: ProcessInfo.processInfo.environment)
+            }
+        let source = KubernetesSource(access, components: components.components, mailbox: mailbox)
+        return (source, "\(access.server)")
     }
 }
 

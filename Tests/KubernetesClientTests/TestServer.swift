@@ -1,0 +1,326 @@
+import Glibc
+import KernelInterface
+import KubernetesObjects
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import NIOSSL
+import Synchronization
+
+@testable import KubernetesClient
+
+/// An API server for tests: a `ServerModel` over TLS, with faults to order.
+final class TestServer: Sendable {
+    /// What happens to the next request it fits, instead of an answer.
+    struct Fault: Sendable {
+        enum Effect: Sendable {
+            case status(Int, retryAfter: Int? = nil)
+            /// This text as the body of a 200, and then the end of the connection in the middle of the answer.
+            case cut(String)
+            /// The beginning of a 200, and then nothing for ever.
+            case silence
+            /// A 200 with an empty body.
+            case end
+        }
+
+        var path: String
+        var verb: ObjectRequest.Verb
+        var effect: Effect
+    }
+
+    struct Request: Sendable {
+        var path: String
+        var verb: ObjectRequest.Verb
+        var query: [String: String]
+        var authorization: String?
+    }
+
+    fileprivate struct Watch {
+        var channel: any Channel
+        var path: String
+        var sentUpTo: Int
+    }
+
+    struct State {
+        var model: ServerModel
+        var faults: [Fault] = []
+        var requests: [Request] = []
+        fileprivate var watches: [ObjectIdentifier: Watch] = [:]
+        var acceptedTokens: Set<String>?
+        fileprivate var connections: [ObjectIdentifier: any Channel] = [:]
+        fileprivate var listener: (any Channel)?
+        var port = 0
+        /// The collections nobody has a right to.
+        var forbidden: Set<String> = []
+    }
+
+    static let kinds: [String: ObjectKind] = Dictionary(
+        uniqueKeysWithValues: WatchedResource.all.map { ($0.path, $0.kind) })
+
+    private let state: Mutex<State>
+    private let asksForCertificate: Bool
+
+    init(paths: [WatchedResource] = WatchedResource.all, asksForCertificate: Bool = false) {
+        state = Mutex(State(model: ServerModel(paths: Set(paths.map(\.path)))))
+        self.asksForCertificate = asksForCertificate
+    }
+
+    func with<Result>(_ body: (inout sending State) -> sending Result) -> Result { state.withLock(body) }
+
+    var port: Int { with { $0.port } }
+
+    /// Changes objects, and sends what watches are to hear of it.
+    func change(_ body: @Sendable (inout ServerModel) -> Void) {
+        with { state in
+            body(&state.model)
+            for (id, var watch) in state.watches {
+                guard let changes = state.model.changes(watch.path, after: watch.sentUpTo) else { continue }
+                for change in changes { Self.write(ServerModel.event(change.type, change.tree), to: watch.channel) }
+                watch.sentUpTo = state.model.version
+                state.watches[id] = watch
+            }
+        }
+    }
+
+    /// Sends this text to every watch of a resource.
+    func say(_ text: String, to resource: WatchedResource) {
+        with { state in
+            for watch in state.watches.values where watch.path == resource.path { Self.write(text, to: watch.channel) }
+        }
+    }
+
+    func order(_ effect: Fault.Effect, _ verb: ObjectRequest.Verb, _ resource: WatchedResource, times: Int = 1) {
+        with { $0.faults += Array(repeating: Fault(path: resource.path, verb: verb, effect: effect), count: times) }
+    }
+
+    func requests(_ verb: ObjectRequest.Verb, _ resource: WatchedResource) -> [Request] {
+        with { $0.requests.filter { $0.path == resource.path && $0.verb == verb } }
+    }
+
+    // MARK: Listening
+
+    /// Begins to listen, on the port it had before if it had one.
+    ///
+    /// - Parameter namespace: Where; nil for this process's network namespace.
+    func start(in namespace: borrowing NetworkNamespace? = nil) async throws {
+        // The socket is made here, since the event loop's threads are in the namespace of the process.
+        let socket: CInt
+        let wanted = port
+        switch namespace {
+        case .some(let namespace):
+            socket = try namespace.withEntered { () throws(KernelError) in Self.boundSocket(port: wanted) }
+        case nil: socket = Self.boundSocket(port: wanted)
+        }
+        let context = try NIOSSLContext(configuration: try tls())
+        let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.addHandler(NIOSSLServerHandler(context: context))
+                    try pipeline.configureHTTPServerPipeline()
+                    try pipeline.addHandler(RequestHandler(server: self))
+                }
+            }
+            .withBoundSocket(socket).get()
+        let port = listener.localAddress?.port ?? 0
+        with { state in
+            state.listener = listener
+            state.port = port
+        }
+    }
+
+    /// Ends as a process does: all connections at once.
+    func stop() async {
+        let channels = with { state in
+            let channels = Array(state.connections.values) + (state.listener.map { [$0] } ?? [])
+            state.connections = [:]
+            state.watches = [:]
+            state.listener = nil
+            return channels
+        }
+        for channel in channels { try? await channel.close() }
+    }
+
+    private static func boundSocket(port: Int) -> CInt {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        var yes: Int32 = 1
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, 4)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(port).bigEndian
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        let status = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, 16) }
+        }
+        precondition(status == 0, "cannot bind: \(errno)")
+        return descriptor
+    }
+
+    private func tls() throws -> TLSConfiguration {
+        let certificates = try NIOSSLCertificate.fromPEMBytes(Array(TestCertificate.certificate.utf8))
+        var configuration = TLSConfiguration.makeServerConfiguration(
+            certificateChain: certificates.map { .certificate($0) },
+            privateKey: .privateKey(try NIOSSLPrivateKey(bytes: Array(TestCertificate.key.utf8), format: .pem)))
+        if asksForCertificate {
+            configuration.certificateVerification = .noHostnameVerification
+            configuration.trustRoots = .certificates(certificates)
+        }
+        return configuration
+    }
+
+    // MARK: Answering
+
+    fileprivate func connected(_ channel: any Channel) {
+        with { $0.connections[ObjectIdentifier(channel)] = channel }
+    }
+
+    fileprivate func disconnected(_ channel: any Channel) {
+        with { state in
+            state.connections[ObjectIdentifier(channel)] = nil
+            state.watches[ObjectIdentifier(channel)] = nil
+        }
+    }
+
+    fileprivate func answer(_ head: HTTPRequestHead, on channel: any Channel) {
+        let (path, query) = Self.parts(of: head.uri)
+        let verb: ObjectRequest.Verb = query["watch"] == nil ? .list : .watch
+        let authorization = head.headers.first(name: "Authorization")
+        with { state in
+            state.requests.append(Request(path: path, verb: verb, query: query, authorization: authorization))
+            if let tokens = state.acceptedTokens, !tokens.contains(where: { authorization == "Bearer \($0)" }) {
+                return Self.refuse(401, "Unauthorized", on: channel)
+            }
+            if let index = state.faults.firstIndex(where: { $0.path == path && $0.verb == verb }) {
+                switch state.faults.remove(at: index).effect {
+                case .status(let code, let retryAfter):
+                    return Self.refuse(code, "Ordered", retryAfter: retryAfter, on: channel)
+                case .cut(let text):
+                    Self.begin(on: channel)
+                    Self.write(text, to: channel)
+                    return channel.close(promise: nil)
+                case .silence: return Self.begin(on: channel)
+                case .end:
+                    Self.begin(on: channel)
+                    return Self.end(channel)
+                }
+            }
+            guard state.model.paths.contains(path), let kind = Self.kinds[path] else {
+                return Self.refuse(404, "NotFound", on: channel)
+            }
+            guard !state.forbidden.contains(path) else {
+                return Self.refuse(403, "Forbidden", "User \"test\" cannot \(verb) that", on: channel)
+            }
+            if verb == .list {
+                Self.list(path, kind, query, &state, on: channel)
+            } else {
+                Self.watch(path, kind, query, &state, on: channel)
+            }
+        }
+    }
+
+    private static func list(
+        _ path: String, _ kind: ObjectKind, _ query: [String: String], _ state: inout State, on channel: any Channel
+    ) {
+        switch state.model.page(path, limit: query["limit"].flatMap(Int.init), token: query["continue"] ?? "") {
+        case .expired: refuse(410, "Expired", on: channel)
+        case .items(let items, let version, let token):
+            begin(on: channel)
+            write(
+                ServerModel.list(
+                    kind: "\(kind)", apiVersion: kind.apiVersion, items, version: version, token: token),
+                to: channel)
+            end(channel)
+        }
+    }
+
+    private static func watch(
+        _ path: String, _ kind: ObjectKind, _ query: [String: String], _ state: inout State, on channel: any Channel
+    ) {
+        let after: Int
+        if query["sendInitialEvents"] == "true" {
+            guard state.model.hasStreams else { return refuse(422, "Invalid", on: channel) }
+            begin(on: channel)
+            for tree in (state.model.objects[path] ?? [:]).values { write(ServerModel.event("ADDED", tree), to: channel) }
+            let version = state.model.version
+            write(ServerModel.bookmark(kind: "\(kind)", version: version, endsInitialEvents: true), to: channel)
+            after = version
+        } else {
+            after = Int(query["resourceVersion"] ?? "") ?? 0
+            begin(on: channel)
+            guard let changes = state.model.changes(path, after: after) else {
+                write(ServerModel.event("ERROR", ServerModel.status(410, "Expired")), to: channel)
+                return end(channel)
+            }
+            for change in changes { write(ServerModel.event(change.type, change.tree), to: channel) }
+        }
+        state.watches[ObjectIdentifier(channel)] = Watch(channel: channel, path: path, sentUpTo: state.model.version)
+    }
+
+    private static func refuse(
+        _ code: Int, _ reason: String, _ message: String = "", retryAfter: Int? = nil, on channel: any Channel
+    ) {
+        var head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: code))
+        let body = ServerModel.status(code, reason, message).description
+        head.headers.add(name: "Content-Length", value: String(body.utf8.count))
+        if let retryAfter { head.headers.add(name: "Retry-After", value: String(retryAfter)) }
+        channel.write(HTTPServerResponsePart.head(head), promise: nil)
+        write(body, to: channel)
+        end(channel)
+    }
+
+    private static func begin(on channel: any Channel) {
+        let head = HTTPResponseHead(
+            version: .http1_1, status: .ok, headers: ["Transfer-Encoding": "chunked", "Content-Type": "application/json"])
+        channel.writeAndFlush(HTTPServerResponsePart.head(head), promise: nil)
+    }
+
+    private static func write(_ text: String, to channel: any Channel) {
+        channel.writeAndFlush(HTTPServerResponsePart.body(.byteBuffer(ByteBuffer(string: text))), promise: nil)
+    }
+
+    private static func end(_ channel: any Channel) {
+        channel.writeAndFlush(HTTPServerResponsePart.end(nil), promise: nil)
+    }
+
+    private static func parts(of uri: String) -> (path: String, query: [String: String]) {
+        let parts = uri.split(separator: "?", maxSplits: 1)
+        var query: [String: String] = [:]
+        for pair in parts.count > 1 ? parts[1].split(separator: "&") : [] {
+            let sides = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            var bytes: [UInt8] = []
+            var rest = sides[1].utf8[...]
+            while let byte = rest.popFirst() {
+                let isEscape = byte == UInt8(ascii: "%")
+                bytes.append(isEscape ? UInt8(Substring(rest.prefix(2)), radix: 16)! : byte)
+                if isEscape { rest = rest.dropFirst(2) }
+            }
+            query[String(sides[0])] = String(decoding: bytes, as: UTF8.self)
+        }
+        return (String(parts[0]), query)
+    }
+}
+
+private final class RequestHandler: ChannelInboundHandler, Sendable {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    private let server: TestServer
+
+    init(server: TestServer) { self.server = server }
+
+    func channelActive(context: ChannelHandlerContext) {
+        server.connected(context.channel)
+        context.fireChannelActive()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        server.disconnected(context.channel)
+        context.fireChannelInactive()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        if case .head(let head) = unwrapInboundIn(data) { server.answer(head, on: context.channel) }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+}
