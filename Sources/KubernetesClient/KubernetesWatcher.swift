@@ -107,7 +107,10 @@ public final class KubernetesWatcher: Sendable {
             case .watch: return try await readWatch(answer.body, &following)
             }
         } catch {
-            return Task.isCancelled ? nil : tell(&following, .failed(Self.description(of: error)))
+            if Task.isCancelled { return nil }
+            let reason = Self.description(of: error)
+            let isGarbled = error is Gibberish || error is ObjectTooLong
+            return tell(&following, isGarbled ? .garbled(reason) : .failed(reason))
         }
     }
 

@@ -17,8 +17,10 @@ struct Reflector: Sendable {
         /// The answer ended as it should.
         case closed
         case refused(ServerStatus, retryAfter: Duration?)
-        /// No answer, an answer that was cut off or made no sense, or silence; and why.
+        /// No answer, an answer that was cut off, or silence; and why.
         case failed(String)
+        /// An answer that makes no sense, and why.
+        case garbled(String)
     }
 
     enum Action: Hashable, Sendable {
@@ -49,7 +51,7 @@ struct Reflector: Sendable {
     /// Why there is no news at the moment.
     struct Trouble: Sendable {
         var note: Note
-        /// Whether any answer ends it; else it takes news, since the answer itself was the trouble.
+        /// Whether any answer ends it; else it takes news, since what was answered was the trouble.
         var endsWithAnswer: Bool
     }
 
@@ -102,8 +104,13 @@ struct Reflector: Sendable {
         case .items(let items): return announcement(items.compactMap { take($0) })
         case .pageEnded(let end): return pageEnded(end)
         case .changes(let changes): return take(changes, at: now)
-        case .closed: return ended(at: now, why: nil)
-        case .failed(let reason): return ended(at: now, why: reason)
+        case .closed: return ended(at: now)
+        case .failed(let reason):
+            fail("cannot \(verb) \(resource.name): \(reason)", endsWithAnswer: true)
+            return ended(at: now)
+        case .garbled(let reason):
+            fail("cannot \(verb) \(resource.name): \(reason)", endsWithAnswer: false)
+            return ended(at: now)
         case .refused(let status, let retryAfter): return refused(status, retryAfter: retryAfter, at: now)
         }
     }
@@ -236,10 +243,9 @@ extension Reflector {
         }
     }
 
-    /// The request is over, by an error where there is a reason; waits and tries again from where it was.
-    private mutating func ended(at now: Duration, why reason: String?) -> [Action] {
+    /// The request is over; waits and tries again from where it was.
+    private mutating func ended(at now: Duration) -> [Action] {
         let hadAnswer = openedAt != nil
-        if let reason { fail("cannot \(verb) \(resource.name): \(reason)", endsWithAnswer: !hadAnswer) }
         if let openedAt, now - openedAt >= Self.healthyLifetime { backoff.reset() }
         switch phase {
         case .watching where hadAnswer:
@@ -276,17 +282,10 @@ extension Reflector {
             if case .watching = phase { phase = .listing(Listing(isStream: usesStreams)) }
         default: break
         }
-        let hadAnswer = openedAt != nil
-        if hadAnswer {
-            let actions = ended(at: now, why: status.description)
-            return retryAfter == nil ? actions : [.wait(pause(retryAfter))]
-        }
-        fail(
-            status.code == 403
-                ? "may not \(verb) \(resource.name): \(status.description)"
-                : "cannot \(verb) \(resource.name): \(status.description)",
-            endsWithAnswer: true)
-        return [.wait(pause(retryAfter))]
+        let ability = status.code == 403 ? "may not" : "cannot"
+        // Within a watch that was answered, as an ERROR, an answer alone says nothing.
+        fail("\(ability) \(verb) \(resource.name): \(status.description)", endsWithAnswer: openedAt == nil)
+        return openedAt == nil ? [.wait(pause(retryAfter))] : ended(at: now)
     }
 
     /// The wait the server asked for, and some more, so that those it asked together do not come together.

@@ -143,7 +143,8 @@ struct Simulation {
             try send(half)
             tell(.failed("connection reset"))
         case .watching:
-            tell([.closed, .failed("the server has fallen silent")].randomElement(using: &random)!)
+            let ends: [Reflector.Event] = [.closed, .failed("the server has fallen silent"), .garbled("no JSON")]
+            tell(ends.randomElement(using: &random)!)
         }
     }
 

@@ -1,10 +1,14 @@
-/// A certificate for tests only, its own authority, for localhost, 127.0.0.1, ::1 and kubernetes.test; valid until 2126.
+/// Certificates for tests only, each its own authority, valid until 2126.
 ///
 /// Made with: openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500
-/// -subj /CN=kubernetes.test -addext subjectAltName=DNS:localhost,DNS:kubernetes.test,IP:127.0.0.1,IP:::1
-/// -addext basicConstraints=critical,CA:TRUE
-enum TestCertificate {
-    static let certificate = """
+/// -subj /CN=kubernetes.test -addext subjectAltName=… -addext basicConstraints=critical,CA:TRUE
+struct TestCertificate {
+    var certificate: String
+    var key: String
+
+    /// For localhost, kubernetes.test, 127.0.0.1 and ::1.
+    static let here = TestCertificate(
+        certificate: """
         -----BEGIN CERTIFICATE-----
         MIIBzTCCAXKgAwIBAgIUT+h5Dt7GyGDbVOux/IRX9eP86KkwCgYIKoZIzj0EAwIw
         GjEYMBYGA1UEAwwPa3ViZXJuZXRlcy50ZXN0MCAXDTI2MTEyMDIzNDg1MloYDzIx
@@ -17,31 +21,35 @@ enum TestCertificate {
         SM49BAMCA0kAMEYCIQDaZ3WQ1QrQvILO6PwDONHP1TcaKYUnUYYVjqW3rNYhwQIh
         APNMqQJRS3yMCjZi6kRVI9/vtxpTlre8NivK7Jjh1+SL
         -----END CERTIFICATE-----
-
-        """
-
-    static let key = """
+        """,
+        key: """
         -----BEGIN PRIVATE KEY-----
         MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgsN0sR/OohhyH0Q3p
         /ZbaPFnuy10+0aCJscuDrKHTEBGhRANCAASCO169zzUJqguITcpuOnt6M0FIC1Ui
         MTqiQjMAvenpaf2CsR0+GzW3Y7Zj7BOaQoUkIwFFPmPBAWuukr6opBQ6
         -----END PRIVATE KEY-----
+        """)
 
-        """
-
-    /// Another one's, which the server's is not signed by.
-    static let stranger = """
+    /// For the name kubernetes.test only.
+    static let named = TestCertificate(
+        certificate: """
         -----BEGIN CERTIFICATE-----
-        MIIBozCCAUmgAwIBAgIURQAprFw6Oj7atIGbRQ+t11atDTEwCgYIKoZIzj0EAwIw
-        GDEWMBQGA1UEAwwNc29tZWJvZHkgZWxzZTAgFw0yNjExMjAyMzQ4NTJaGA8yMTI2
-        MTAyNzIzNDg1MlowGDEWMBQGA1UEAwwNc29tZWJvZHkgZWxzZTBZMBMGByqGSM49
-        AgEGCCqGSM49AwEHA0IABMbB9ec+A2sljMtxoM8iBee7UwEOOmJhjJjDzn6ofBGv
-        8SNA8/+fp6LmRkJRbk0RNFp+ej3MtXA5UmMtUmBP7ryjbzBtMB0GA1UdDgQWBBQc
-        gn69wvJrHZvgddCty+8V6Mj5VDAfBgNVHSMEGDAWgBQcgn69wvJrHZvgddCty+8V
-        6Mj5VDAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwDwYDVR0TAQH/BAUwAwEB
-        /zAKBggqhkjOPQQDAgNIADBFAiEAmUzn8lbC49j7PbjEw6Xg4Wz2Nr6nhrjrXeCQ
-        DwF9zy8CIAPEAENgkByQA/FMB222UtzkmNgcsxZJop/otAmpYzJ6
+        MIIBpjCCAU2gAwIBAgIUIHrMEqDRzZ3d6YYLLPoElCBkGjQwCgYIKoZIzj0EAwIw
+        GjEYMBYGA1UEAwwPa3ViZXJuZXRlcy50ZXN0MCAXDTI2MTEyMDIzNTkzM1oYDzIx
+        MjYxMDI3MjM1OTMzWjAaMRgwFgYDVQQDDA9rdWJlcm5ldGVzLnRlc3QwWTATBgcq
+        hkjOPQIBBggqhkjOPQMBBwNCAATB2TVYfHMCSyOlFfY7TZQyQyWT5X115B2kyJg+
+        fi3aW+rmnCBWPV1xgqht64rpZYluPQtqVolXyJWTBe0GZYQLo28wbTAdBgNVHQ4E
+        FgQUzhWMyCnB+uIMJ0WbUIx8qDtefIowHwYDVR0jBBgwFoAUzhWMyCnB+uIMJ0Wb
+        UIx8qDtefIowGgYDVR0RBBMwEYIPa3ViZXJuZXRlcy50ZXN0MA8GA1UdEwEB/wQF
+        MAMBAf8wCgYIKoZIzj0EAwIDRwAwRAIgDsXAkc7tYOMRt679jhBL/dkMLggi0qNG
+        rmNRBAiq6cwCIE4nLyMbiqe7ADgy+c78gLOoK1mny50ijJameyeOfsV4
         -----END CERTIFICATE-----
-
-        """
+        """,
+        key: """
+        -----BEGIN PRIVATE KEY-----
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg8N5Lkhh4XyB1cjG0
+        qafugEc0Iy3RApkGUkdlGZbLLR2hRANCAATB2TVYfHMCSyOlFfY7TZQyQyWT5X11
+        5B2kyJg+fi3aW+rmnCBWPV1xgqht64rpZYluPQtqVolXyJWTBe0GZYQL
+        -----END PRIVATE KEY-----
+        """)
 }

@@ -58,9 +58,14 @@ final class TestServer: Sendable {
         uniqueKeysWithValues: WatchedResource.all.map { ($0.path, $0.kind) })
 
     private let state: Mutex<State>
+    let certificate: TestCertificate
     private let asksForCertificate: Bool
 
-    init(paths: [WatchedResource] = WatchedResource.all, asksForCertificate: Bool = false) {
+    init(
+        paths: [WatchedResource] = WatchedResource.all, certificate: TestCertificate = .here,
+        asksForCertificate: Bool = false
+    ) {
+        self.certificate = certificate
         state = Mutex(State(model: ServerModel(paths: Set(paths.map(\.path)))))
         self.asksForCertificate = asksForCertificate
     }
@@ -100,17 +105,17 @@ final class TestServer: Sendable {
     // MARK: Listening
 
     /// Begins to listen, on the port it had before if it had one.
-    ///
-    /// - Parameter namespace: Where; nil for this process's network namespace.
-    func start(in namespace: borrowing NetworkNamespace? = nil) async throws {
-        // The socket is made here, since the event loop's threads are in the namespace of the process.
-        let socket: CInt
+    func start() async throws { try await start(on: Self.boundSocket(port: port)) }
+
+    /// Begins to listen in another network namespace.
+    func start(in namespace: borrowing NetworkNamespace) async throws {
         let wanted = port
-        switch namespace {
-        case .some(let namespace):
-            socket = try namespace.withEntered { () throws(KernelError) in Self.boundSocket(port: wanted) }
-        case nil: socket = Self.boundSocket(port: wanted)
-        }
+        // The socket is made here, since the event loop's threads are in the namespace of the process.
+        let socket = try namespace.withEntered { () throws(KernelError) in Self.boundSocket(port: wanted) }
+        try await start(on: socket)
+    }
+
+    private func start(on socket: CInt) async throws {
         let context = try NIOSSLContext(configuration: try tls())
         let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .childChannelInitializer { channel in
@@ -157,10 +162,10 @@ final class TestServer: Sendable {
     }
 
     private func tls() throws -> TLSConfiguration {
-        let certificates = try NIOSSLCertificate.fromPEMBytes(Array(TestCertificate.certificate.utf8))
+        let certificates = try NIOSSLCertificate.fromPEMBytes(Array(certificate.certificate.utf8))
         var configuration = TLSConfiguration.makeServerConfiguration(
             certificateChain: certificates.map { .certificate($0) },
-            privateKey: .privateKey(try NIOSSLPrivateKey(bytes: Array(TestCertificate.key.utf8), format: .pem)))
+            privateKey: .privateKey(try NIOSSLPrivateKey(bytes: Array(certificate.key.utf8), format: .pem)))
         if asksForCertificate {
             configuration.certificateVerification = .noHostnameVerification
             configuration.trustRoots = .certificates(certificates)
