@@ -29,7 +29,7 @@ extension CredentialPlugin {
         do {
             captured = try ChildProcess.capture(
                 command, arguments, environment: variables, outputLimit: 1 << 20, timeout: Self.timeout)
-        } catch where error.errno == .noSuchFileOrDirectory {
+        } catch  where error.errno == .noSuchFileOrDirectory {
             let hint = installHint.isEmpty ? "" : ": \(installHint)"
             throw CredentialError(description: "there is no credential plugin \(command)\(hint)")
         } catch {
@@ -46,7 +46,8 @@ extension CredentialPlugin {
     /// `KUBERNETES_EXEC_INFO`.
     private var request: String {
         let cluster = cluster.map { ",\"cluster\":\($0)" } ?? ""
-        return "{\"apiVersion\":\"\(apiVersion)\",\"kind\":\"ExecCredential\",\"spec\":{\"interactive\":false\(cluster)}}"
+        return
+            "{\"apiVersion\":\"\(apiVersion)\",\"kind\":\"ExecCredential\",\"spec\":{\"interactive\":false\(cluster)}}"
     }
 }
 
@@ -58,7 +59,8 @@ extension CredentialPlugin.Made {
             tree = try FieldValue(json: bytes)
         } catch {
             // What it wrote may be a secret: it is not repeated.
-            throw CredentialError(description: "the credential plugin \(plugin.command) wrote no JSON: \(error.message)")
+            throw CredentialError(
+                description: "the credential plugin \(plugin.command) wrote no JSON: \(error.message)")
         }
         do throws(FieldError) {
             let root = FieldReader(tree, problems: FieldProblems())

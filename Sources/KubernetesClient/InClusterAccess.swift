@@ -12,7 +12,8 @@ extension ClusterAccess {
         environment: [String: String], folder: String = serviceAccountFolder
     ) throws(ConfigurationError) -> ClusterAccess {
         let host = try variable("KUBERNETES_SERVICE_HOST", environment)
-        let portVariable = environment["KUBERNETES_SERVICE_PORT_HTTPS"] == nil
+        let portVariable =
+            environment["KUBERNETES_SERVICE_PORT_HTTPS"] == nil
             ? "KUBERNETES_SERVICE_PORT" : "KUBERNETES_SERVICE_PORT_HTTPS"
         guard let port = UInt16(try variable(portVariable, environment)), port > 0 else {
             throw ConfigurationError(file: portVariable, message: "is no port")
@@ -66,7 +67,7 @@ func readFile(_ path: String, limit: Int) throws(KernelError) -> [UInt8]? {
     do {
         return try StateDirectory.open(folder.isEmpty ? "." : folder, create: false)
             .read(name, limit: limit, followingLinks: true)
-    } catch where error.errno == .noSuchFileOrDirectory {
+    } catch  where error.errno == .noSuchFileOrDirectory {
         return nil
     }
 }

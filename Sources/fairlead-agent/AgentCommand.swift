@@ -37,13 +37,15 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("This node's name, as in its Node object.", valueName: "name"))
     var nodeName: String
 
-    @Option(help: ArgumentHelp("Where the CNI plugins record attachments and the agent its status.", valueName: "folder"))
+    @Option(
+        help: ArgumentHelp("Where the CNI plugins record attachments and the agent its status.", valueName: "folder"))
     var stateDir = "/run/fairlead"
 
     @Option(help: ArgumentHelp("What to take care of: overlay, services, policy; between commas.", valueName: "list"))
     var components = ComponentList(Set(Component.allCases))
 
-    @Option(help: "How pods of different nodes reach each other: vxlan, direct (routes; the nodes share a link) or none.")
+    @Option(
+        help: "How pods of different nodes reach each other: vxlan, direct (routes; the nodes share a link) or none.")
     var overlay = OverlayMode.vxlan
 
     @Option(help: ArgumentHelp("VXLAN network identifier, the same on all nodes.", valueName: "number"))

@@ -94,7 +94,10 @@ import Testing
         ("server: 10.0.0.1", "token: abc", "clusters[0].cluster.server"),
         ("certificate-authority-data: Y2E=", "token: abc", "clusters[0].cluster.server"),
         ("{server: 'https://x', certificate-authority-data: '!'}", "{}", "certificate-authority-data"),
-        ("{server: 'https://x', certificate-authority: /nowhere/ca}", "{}", "clusters[0].cluster.certificate-authority"),
+        (
+            "{server: 'https://x', certificate-authority: /nowhere/ca}", "{}",
+            "clusters[0].cluster.certificate-authority"
+        ),
         (
             "{server: 'https://x', certificate-authority-data: Y2E=, insecure-skip-tls-verify: true}", "{}",
             "clusters[0].cluster.insecure-skip-tls-verify"
@@ -130,12 +133,14 @@ import Testing
 
     @Test func `a context, cluster or user that is not there is named`() throws {
         let config = try Kubeconfig(Array(Self.file().utf8), file: "c")
-        #expect(throws: ConfigurationError(
-            file: "c", context: "green", field: "contexts", message: "there is no context \"green\"")
+        #expect(
+            throws: ConfigurationError(
+                file: "c", context: "green", field: "contexts", message: "there is no context \"green\"")
         ) { try config.access(context: "green") }
-        #expect(throws: ConfigurationError(
-            file: "c", context: "red", field: "contexts[0].context.cluster",
-            message: "there is no cluster \"nowhere\"")
+        #expect(
+            throws: ConfigurationError(
+                file: "c", context: "red", field: "contexts[0].context.cluster",
+                message: "there is no cluster \"nowhere\"")
         ) { try config.access(context: "red") }
     }
 

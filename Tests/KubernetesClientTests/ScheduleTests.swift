@@ -23,7 +23,8 @@ import Testing
         #expect(simulation.mirror == simulation.truth)
         #expect(simulation.complaints == [])
         #expect(simulation.reflector.isListed)
-        #expect(Set(simulation.mirror.keys) == Set(simulation.reflector.known.keys.map { ObjectReference(.service, $0) }))
+        #expect(
+            Set(simulation.mirror.keys) == Set(simulation.reflector.known.keys.map { ObjectReference(.service, $0) }))
     }
 
     @Test func `a server that keeps expiring what it gave is asked less and less often`() throws {

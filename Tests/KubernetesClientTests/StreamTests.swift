@@ -6,7 +6,8 @@ import Testing
 /// Bytes as the network cuts them.
 @Suite struct StreamTests {
     static let list = ServerModel.list(
-        kind: "Service", apiVersion: "v1", [service("a"), service("b{}[]\\\"'"), service("c")], version: 12, token: "more")
+        kind: "Service", apiVersion: "v1", [service("a"), service("b{}[]\\\"'"), service("c")], version: 12,
+        token: "more")
 
     @Test(arguments: [1, 2, 3, 7, 64, 100_000])
     func `a list's items are found however it is cut`(size: Int) throws {
@@ -32,7 +33,8 @@ import Testing
         }
     }
 
-    @Test(arguments: ["", "hello", "[]", "{}", "{\"items\":[1,2]}", "{\"kind\":\"PodList\",\"metadata\":{},\"items\":[]}",
+    @Test(arguments: [
+        "", "hello", "[]", "{}", "{\"items\":[1,2]}", "{\"kind\":\"PodList\",\"metadata\":{},\"items\":[]}",
         "}}}}{{{{", "{\"items\":{\"items\":[{}]}}", "{\"kind\":\"ServiceList\",\"metadata\":{},\"items\":[\"{\"]}",
     ])
     func `what is no list is not read as one`(text: String) {

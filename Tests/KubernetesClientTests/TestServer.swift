@@ -245,7 +245,9 @@ final class TestServer: Sendable {
         if query["sendInitialEvents"] == "true" {
             guard state.model.hasStreams else { return refuse(422, "Invalid", on: channel) }
             begin(on: channel)
-            for tree in (state.model.objects[path] ?? [:]).values { write(ServerModel.event("ADDED", tree), to: channel) }
+            for tree in (state.model.objects[path] ?? [:]).values {
+                write(ServerModel.event("ADDED", tree), to: channel)
+            }
             let version = state.model.version
             write(ServerModel.bookmark(kind: "\(kind)", version: version, endsInitialEvents: true), to: channel)
             after = version
@@ -275,7 +277,8 @@ final class TestServer: Sendable {
 
     private static func begin(on channel: any Channel) {
         let head = HTTPResponseHead(
-            version: .http1_1, status: .ok, headers: ["Transfer-Encoding": "chunked", "Content-Type": "application/json"])
+            version: .http1_1, status: .ok,
+            headers: ["Transfer-Encoding": "chunked", "Content-Type": "application/json"])
         channel.writeAndFlush(HTTPServerResponsePart.head(head), promise: nil)
     }
 

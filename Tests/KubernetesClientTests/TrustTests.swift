@@ -55,7 +55,8 @@ import Testing
         }
         try await server.start()
         access.certificate = .init(
-            certificate: .data(Array(TestCertificate.here.certificate.utf8)), key: .data(Array(TestCertificate.here.key.utf8)))
+            certificate: .data(Array(TestCertificate.here.certificate.utf8)),
+            key: .data(Array(TestCertificate.here.key.utf8)))
         try await server.followed(access: access) { listener in
             try await listener.wait("synced") { $0.isSynced }
         }

@@ -78,7 +78,8 @@ import Testing
         }
     }
 
-    @Test func `what vanished while the server was down and forgot is removed, and nothing else is said`() async throws {
+    @Test func `what vanished while the server was down and forgot is removed, and nothing else is said`() async throws
+    {
         let server = TestServer()
         server.change { model in
             for name in ["kept", "lost", "changed"] { model.set(Self.services, service(name)) }
@@ -195,7 +196,9 @@ import Testing
             for _ in 0..<2 {
                 let requests = server.requests(.watch, .services).count
                 server.say(garbage, to: .services)
-                while server.requests(.watch, .services).count == requests { try await Task.sleep(for: .milliseconds(5)) }
+                while server.requests(.watch, .services).count == requests {
+                    try await Task.sleep(for: .milliseconds(5))
+                }
             }
             server.change { $0.set(Self.services, service("web")) }
             try await listener.wait("the next change") { $0.hasService("web") && $0.notes.isEmpty }
