@@ -21,7 +21,9 @@ extension CredentialPlugin {
         }
     }
 
-    /// Has the program make credentials. Blocks.
+    /// Has the program make credentials.
+    ///
+    /// Blocks until it has.
     func run() throws(CredentialError) -> Made {
         let captured: ChildProcess.Captured
         var variables = ProcessInfo.processInfo.environment.merging(environment) { $1 }

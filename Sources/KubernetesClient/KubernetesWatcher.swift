@@ -34,7 +34,9 @@ public final class KubernetesWatcher: Sendable {
         feed = Mutex(ObjectFeed(resources))
     }
 
-    /// Follows until the task is cancelled. No failure of the server ends it.
+    /// Follows until the task is cancelled.
+    ///
+    /// No failure of the server ends it.
     public func run() async {
         await withTaskGroup { group in
             for resource in resources { group.addTask { await self.follow(resource) } }
