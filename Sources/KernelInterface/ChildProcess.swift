@@ -125,13 +125,19 @@ extension ChildProcess {
         posix_spawnattr_setflags(&attributes, Int16(flags))
 
         var pid: pid_t = 0
-        let code = withCStrings([executable] + arguments) { argv in
+        let start = { withCStrings([executable] + arguments) { argv -> Int32 in
             guard let environment else {
                 return posix_spawnp(&pid, executable, &actions, &attributes, argv, fairlead_environment())
             }
             return withCStrings(environment.map { "\($0.key)=\($0.value)" }) { envp in
                 posix_spawnp(&pid, executable, &actions, &attributes, argv, envp)
             }
+        } }
+        var code = start()
+        // A program that was just written may for a moment still be open for writing in a process between fork and exec.
+        for _ in 0..<20 where code == ETXTBSY {
+            usleep(10_000)
+            code = start()
         }
         // posix_spawn returns its error; a failed exec in the child is among them.
         guard code == 0 else { throw KernelError(operation: "start \(executable)", errno: Errno(rawValue: code)) }

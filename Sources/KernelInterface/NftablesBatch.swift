@@ -144,6 +144,12 @@ struct NftablesBatch: ~Copyable {
         nftnl_set_set_u32(set, NFTNL_SET_ID.attribute, lastSequence)
         var flags: Int32 = 0
         if definition.isInterval { flags |= Int32(NFT_SET_INTERVAL.rawValue) }
+        if let expiry = definition.expiry {
+            flags |= Int32(NFT_SET_EVAL.rawValue | NFT_SET_TIMEOUT.rawValue)
+            // Milliseconds.
+            nftnl_set_set_u64(set, NFTNL_SET_TIMEOUT.attribute, expiry * 1000)
+            nftnl_set_set_u32(set, NFTNL_SET_DESC_SIZE.attribute, SetDefinition.mostRemembered)
+        }
         nftnl_set_set_u32(set, NFTNL_SET_KEY_TYPE.attribute, typeNumber(definition.key))
         nftnl_set_set_u32(set, NFTNL_SET_KEY_LEN.attribute, byteCount(definition.key))
         switch definition.data {

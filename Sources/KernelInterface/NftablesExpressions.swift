@@ -88,6 +88,12 @@ func encode(_ instruction: Instruction) -> OpaquePointer {
             "lookup", (NFTNL_EXPR_LOOKUP_SREG.attribute, number(of: key)), (NFTNL_EXPR_LOOKUP_DREG.attribute, 0))
         put(map, NFTNL_EXPR_LOOKUP_SET.attribute, in: expression)
         return expression
+    case .remember(let set, let key):
+        // NFT_DYNSET_OP_UPDATE: adds the element, or starts its time anew.
+        let expression = make(
+            "dynset", (NFTNL_EXPR_DYNSET_SREG_KEY.attribute, number(of: key)), (NFTNL_EXPR_DYNSET_OP.attribute, 1))
+        put(set, NFTNL_EXPR_DYNSET_SET_NAME.attribute, in: expression)
+        return expression
     case .number(let source, let modulus, let offset, let into):
         return make(
             "numgen", (NFTNL_EXPR_NG_DREG.attribute, number(of: into)), (NFTNL_EXPR_NG_TYPE.attribute, source.rawValue),
@@ -208,6 +214,12 @@ private func decode(_ name: String, _ reader: ExpressionReader) -> Instruction? 
         }
         if destination == 0 { return .lookupVerdict(map: set, key: key) }
         return register(destination).map { .lookupData(map: set, key: key, into: $0) }
+    case "dynset":
+        guard reader.number(NFTNL_EXPR_DYNSET_OP.attribute) == 1, !reader.has(NFTNL_EXPR_DYNSET_SREG_DATA.attribute),
+            let set = reader.text(NFTNL_EXPR_DYNSET_SET_NAME.attribute),
+            let key = reader.register(NFTNL_EXPR_DYNSET_SREG_KEY.attribute)
+        else { return nil }
+        return .remember(set: set, key: key)
     case "numgen":
         guard let source = reader.number(NFTNL_EXPR_NG_TYPE.attribute).flatMap(NumberSource.init),
             let modulus = reader.number(NFTNL_EXPR_NG_MODULUS.attribute), let into = reader.register(NFTNL_EXPR_NG_DREG.attribute)

@@ -81,9 +81,11 @@ func decodeSet(_ message: UnsafePointer<nlmsghdr>, of table: TableName) -> (Stri
             return nil
         }
     }
-    return (
-        String(cString: name), SetDefinition(key: key, data: data, isInterval: flags & NFT_SET_INTERVAL.rawValue != 0)
-    )
+    var definition = SetDefinition(key: key, data: data, isInterval: flags & NFT_SET_INTERVAL.rawValue != 0)
+    if flags & NFT_SET_TIMEOUT.rawValue != 0 {
+        definition.expiry = nftnl_set_get_u64(set, NFTNL_SET_TIMEOUT.attribute) / 1000
+    }
+    return (String(cString: name), definition)
 }
 
 /// The parts of a concatenated type number, or nil where one is not ours.

@@ -162,7 +162,7 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
         }
         for (name, definition) in definitions {
             ruleset.sets[name] = NamedSet(
-                definition, withElements ? try elements(of: name, definition, in: table) : [])
+                definition, withElements && definition.expiry == nil ? try elements(of: name, definition, in: table) : [])
         }
         try dump(NFT_MSG_GETRULE, family: table.family, operation: context) { message in
             guard let (chain, rule) = decodeRule(message, of: table) else { return }

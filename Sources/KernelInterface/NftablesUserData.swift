@@ -26,13 +26,17 @@ enum UserData {
         let isLoneAddress = definition.key.count == 1 && !definition.needsTypeOf
         // Byte order: 0 for a concatenation, 2 for big-endian.
         var bytes = number(0, isLoneAddress ? 2 : 0)
-        if case .values? = definition.data { bytes += number(1, 0) }
-        guard definition.needsTypeOf else { return bytes }
-        bytes += record(3, expression(of: definition.key))
-        if case .values(let types)? = definition.data {
-            bytes += record(4, expression(of: types)) + number(6, 0)
+        guard definition.needsTypeOf else {
+            if case .values? = definition.data { bytes += number(1, 0) }
+            return bytes
         }
-        return bytes
+        let key = record(3, expression(of: definition.key))
+        switch definition.data {
+        case nil: return bytes + key
+        case .values(let types)?: return bytes + number(1, 0) + key + record(4, expression(of: types)) + number(6, 0)
+        // EXPR_VERDICT. nft heeds the key's types only where it finds the data's as well.
+        case .verdict?: return bytes + number(1, 0) + key + record(4, number(0, 1) + record(1, [])) + number(6, 0)
+        }
     }
 
     private static func expression(of types: [KeyType]) -> [UInt8] {

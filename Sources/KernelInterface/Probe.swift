@@ -65,11 +65,13 @@ public struct ProbeConnection: ~Copyable, Sendable {
     private let socket: Descriptor
     private let destination: SocketAddress
 
-    /// Connects over TCP; `ECONNREFUSED`, `ETIMEDOUT` or `EHOSTUNREACH` where that does not succeed.
+    /// Connects; `ECONNREFUSED`, `ETIMEDOUT` or `EHOSTUNREACH` where that does not succeed. UDP always does: the other
+    /// side learns of it with the first text.
     public static func open(
-        to destination: SocketAddress, from source: IPAddress? = nil, timeout: Duration
+        _ transport: TransportProtocol = .tcp, to destination: SocketAddress, from source: IPAddress? = nil,
+        timeout: Duration
     ) throws(KernelError) -> ProbeConnection {
-        try open(.tcp, to: destination, from: source, deadline: .now + timeout)
+        try open(transport, to: destination, from: source, deadline: .now + timeout)
     }
 
     static func open(

@@ -1,3 +1,4 @@
+internal import NetworkAddresses
 import KernelInterface
 import KubernetesObjects
 import ManifestFolder

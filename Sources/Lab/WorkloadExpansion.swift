@@ -1,3 +1,4 @@
+internal import NetworkAddresses
 public import KubernetesObjects
 
 /// A pod that is to run, and where.

@@ -50,6 +50,8 @@ struct ChangeList {
             // The definition of a set is fixed, and rules may be looking at the old one: a new shape is a new name.
             if let old {
                 precondition(new == nil, "set \(name) changes its definition from \(old.definition)")
+                // A map holds on to the chains it leads to until its elements are gone, and chains go before sets.
+                if old.definition.data == .verdict { changeElements(of: name, from: Array(old.elements.values), to: []) }
                 setsRemoved.append(.removeSet(name))
             }
             if let new {

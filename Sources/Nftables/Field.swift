@@ -23,8 +23,8 @@ public enum Field: Hashable, Sendable {
     /// The route type of the packet's source or destination as this node sees it: `local` for its own addresses.
     case sourceAddressType
     case destinationAddressType
-    /// A fresh random number below the modulus.
-    case random(below: UInt32)
+    /// A fresh random number: `from` and the numbers after it, as many as `below` says.
+    case random(below: UInt32, from: UInt32 = 0)
     /// Always this number.
     ///
     /// Written as `numgen inc mod 1 offset N`: the one form of a constant inside a set key that `nft` 1.0.6 prints
@@ -137,7 +137,7 @@ extension Field {
         // NFTA_FIB_F_SADDR = 1, NFTA_FIB_F_DADDR = 2.
         case .sourceAddressType: .routeLookup(.addressType, flags: 1, into: register)
         case .destinationAddressType: .routeLookup(.addressType, flags: 2, into: register)
-        case .random(let modulus): .number(.random, modulus: modulus, offset: 0, into: register)
+        case .random(let modulus, let first): .number(.random, modulus: modulus, offset: first, into: register)
         case .constant(let value): .number(.incremental, modulus: 1, offset: value, into: register)
         }
     }
@@ -166,7 +166,7 @@ extension Field {
         case .replySourcePort: "ct reply proto-src"
         case .sourceAddressType: "fib saddr type"
         case .destinationAddressType: "fib daddr type"
-        case .random(let modulus): "numgen random mod \(modulus)"
+        case .random(let modulus, let first): "numgen random mod \(modulus)" + (first == 0 ? "" : " offset \(first)")
         case .constant(let value): value == 0 ? "numgen inc mod 1" : "numgen inc mod 1 offset \(value)"
         }
     }

@@ -31,6 +31,8 @@ public enum Instruction: Hashable, Sendable {
     case lookupData(map: String, key: Register, into: Register)
     /// Looks the key up and takes its verdict (`lookup` into the verdict register).
     case lookupVerdict(map: String, key: Register)
+    /// Puts the key into a set whose elements expire, or starts its time anew; goes on unless the set is full (`dynset`).
+    case remember(set: String, key: Register)
     /// A number below `modulus`, plus `offset` (`numgen`).
     case number(NumberSource, modulus: UInt32, offset: UInt32, into: Register)
     /// Rewrites the destination (`nat` of type `dnat`).

@@ -20,6 +20,7 @@ extension Instruction: CustomStringConvertible {
         case .lookup(let set, let key, let inverted): "lookup \(key) set \(set)" + (inverted ? " inverted" : "")
         case .lookupData(let map, let key, let into): "lookup \(key) set \(map) => \(into)"
         case .lookupVerdict(let map, let key): "lookup \(key) set \(map) => verdict"
+        case .remember(let set, let key): "dynset update \(key) set \(set)"
         case .number(let source, let modulus, let offset, let into):
             "numgen \(source == .random ? "random" : "inc") mod \(modulus)" + (offset == 0 ? "" : " offset \(offset)")
                 + " => \(into)"

@@ -176,14 +176,22 @@ public struct SetDefinition: Hashable, Sendable {
     public var data: Data?
     /// Whether elements are ranges. Only for sets that seldom change: each edit costs with the size of the set.
     public var isInterval: Bool
+    /// Seconds after which an element is forgotten, in a set that rules write to; nil for a set that only we write to.
+    ///
+    /// What rules put there is not ours to compare: such a set's elements are no part of a table's content.
+    public var expiry: UInt64?
 
-    public init(key: [KeyType], data: Data? = nil, isInterval: Bool = false) {
+    public init(key: [KeyType], data: Data? = nil, isInterval: Bool = false, expiry: UInt64? = nil) {
         // The kernel pads the parts of a concatenation to words, but not a lone part; none of ours needs that.
         precondition(key.count > 1 || key[0].length == key[0].paddedLength, "a lone \(key[0]) is no key of ours")
         self.key = key
         self.data = data
         self.isInterval = isInterval
+        self.expiry = expiry
     }
+
+    /// How many elements a set that rules write to can have; one more is not remembered.
+    public static let mostRemembered: UInt32 = 65535
 }
 
 /// The bytes of an element's key: each part padded to whole words, in the order of the set's key types.

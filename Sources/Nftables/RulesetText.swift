@@ -28,6 +28,9 @@ extension NamedSet {
     fileprivate func lines(name: String) -> [String] {
         var lines = ["    \(definition.data == nil ? "set" : "map") \(name) {", "        \(definition.typeText)"]
         if definition.isInterval { lines.append("        flags interval") }
+        if let expiry = definition.expiry {
+            lines += ["        size \(SetDefinition.mostRemembered)", "        flags dynamic,timeout", "        timeout \(expiry)s"]
+        }
         if !elements.isEmpty {
             lines.append("        elements = {")
             for element in elements.values.sorted(by: { $0.key < $1.key }) {

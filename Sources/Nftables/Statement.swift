@@ -10,6 +10,10 @@ public enum Statement: Hashable, Sendable {
     case dispatch([Field], map: String)
     /// Sends the connection to the address and port that the map holds for the fields.
     case destinationNAT(AddressFamily, [Field], map: String)
+    /// Sends the connection to this address and port. nft reads it back only behind a match of the transport protocol.
+    case destinationNATTo(SocketAddress)
+    /// Puts the field into a set whose elements expire, or starts its time anew; goes on unless the set is full.
+    case remember(Field, set: String)
     /// Gives the connection this node's address and a random port as its source.
     case masquerade
     case counter
@@ -96,15 +100,16 @@ private struct Lowering {
     /// The family that an earlier condition of the rule made sure of.
     var family: AddressFamily?
 
+    /// An inet table sees both families, and the same header bytes mean different things in each.
+    mutating func require(_ required: AddressFamily) {
+        guard family != required else { return }
+        instructions += [.meta(.networkProtocol, into: 0), .compare(.equal, 0, [required.netfilterNumber])]
+        family = required
+    }
+
     /// Loads the fields side by side from the first register on, each in whole words.
     mutating func load(_ fields: [Field]) {
-        for case let required? in fields.map(\.requiredFamily) where family != required {
-            // An inet table sees both families, and the same header bytes mean different things in each.
-            instructions += [
-                .meta(.networkProtocol, into: 0), .compare(.equal, 0, [required.netfilterNumber]),
-            ]
-            family = required
-        }
+        for case let required? in fields.map(\.requiredFamily) { require(required) }
         var word = 0
         for field in fields {
             instructions.append(field.load(into: Register(word: word)))
@@ -173,6 +178,16 @@ private struct Lowering {
             instructions += [
                 .lookupData(map: map, key: 0, into: 0), .destinationNAT(family, address: 0, port: port),
             ]
+        case .destinationNATTo(let target):
+            let port = Register(word: KeyType.address(target.address.family).paddedLength / 4)
+            require(target.address.family)
+            instructions += [
+                .immediate(target.address.bytes, into: 0), .immediate(target.port.bytes, into: port),
+                .destinationNAT(target.address.family, address: 0, port: port),
+            ]
+        case .remember(let field, let set):
+            load([field])
+            instructions.append(.remember(set: set, key: 0))
         case .masquerade: instructions.append(.masquerade(fullyRandom: true))
         case .counter: instructions.append(.counter)
         case .limit(let rate, let burst): instructions.append(.limit(rate: rate, seconds: 1, burst: burst))
@@ -221,6 +236,8 @@ extension Statement {
         case .dispatch(let fields, let map): fields.map(\.text).joined(separator: " . ") + " vmap @\(map)"
         case .destinationNAT(let family, let fields, let map):
             "dnat \(family.nft) to \(fields.map(\.text).joined(separator: " . ")) map @\(map)"
+        case .destinationNATTo(let target): "dnat \(target.address.family.nft) to \(target)"
+        case .remember(let field, let set): "update @\(set) { \(field.text) }"
         case .masquerade: "masquerade fully-random"
         case .counter: "counter"
         case .limit(let rate, let burst): "limit rate \(rate)/second burst \(burst) packets"

@@ -138,8 +138,5 @@ public func overlayPlan(
     return plan
 }
 
-/// The Ethernet address of a node's tunnel end (FNV-1a of its name in a locally administered address).
-public func tunnelAddress(of node: String) -> MACAddress {
-    let hash = node.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-    return MACAddress(locallyAdministered: hash ^ hash >> 32)
-}
+/// The Ethernet address of a node's tunnel end.
+public func tunnelAddress(of node: String) -> MACAddress { MACAddress(locallyAdministered: StableHash(node).value) }

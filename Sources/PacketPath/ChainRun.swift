@@ -257,7 +257,8 @@ struct ChainRun {
         case .masquerade(let fullyRandom): return .stop(.accept, .masquerade(fullyRandom: fullyRandom))
         case .reject: return .stop(.reject)
         case .routeLookup(let result, let flags, let into): return load(result, flags: flags, into)
-        case .counter, .log: return .proceed
+        // What a rule remembers matters to later packets only; that its set has room is taken for granted.
+        case .counter, .log, .remember: return .proceed
         case .limit: return proceed(if: nil, or: "lets only so many packets a second through")
         case .unknown(let name): return perform(unknown: name)
         }

@@ -1,3 +1,5 @@
+internal import NetworkAddresses
+
 /// Numbers for texts: each the hash of its text, or where two texts hash alike, the next free one of a fixed sequence.
 ///
 /// The numbers follow from the texts in use and not from the order in which they came, so a restart finds what it left.
@@ -69,12 +71,7 @@ struct StableNumbers: Sendable {
 
     /// The number a text would have if the first `attempt` ones were taken.
     private func choice(_ attempt: Int, of text: String) -> UInt32 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        // FNV-1a, mixed so that every bit of the text counts in every bit of the number.
-        for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        hash = (hash ^ hash >> 33) &* 0xff51_afd7_ed55_8ccd
-        hash = (hash ^ hash >> 33) &* 0xc4ce_b9fe_1a85_ec53
-        let first = UInt32(truncatingIfNeeded: hash ^ hash >> 32)
+        let first = UInt32(truncatingIfNeeded: StableHash(text).value)
         return (first &+ UInt32(truncatingIfNeeded: attempt)) & (UInt32.max >> (32 - bits))
     }
 }

@@ -41,7 +41,7 @@ struct OverlayDataplane: ~Copyable {
         let underlay = try findUnderlay()
         let plan = overlayPlan(nodes: nodes.values, on: nodeName, underlay: underlay, configuration: configuration)
         notes = plan.notes
-        var changes = try enableForwarding()
+        var changes = try makeRouter()
         if let device = plan.device, let underlay {
             let link = try reconcileDevice(device, underlay: underlay.link, &changes)
             try reconcileEntries(plan.entries(on: link), on: link, &changes)
@@ -68,12 +68,25 @@ struct OverlayDataplane: ~Copyable {
         return nil
     }
 
-    private func enableForwarding() throws(KernelError) -> Int {
+    /// Makes the node a router. A router that sends packets back where they came from, as for a pod that reaches itself
+    /// through a service, must not tell the pod of a shorter way: there is none, and the kernel counts its redirects
+    /// against the same limit as the refusals of services.
+    private func makeRouter() throws(KernelError) -> Int {
+        var settings = [
+            (["net", "ipv4", "ip_forward"], "1"),
+            (["net", "ipv4", "conf", "all", "send_redirects"], "0"),
+            // For the interfaces of pods to come: the kernel sends redirects where either setting says so.
+            (["net", "ipv4", "conf", "default", "send_redirects"], "0"),
+        ]
+        // A router learns no route from router advertisements, so only a node with IPv6 pods becomes one.
+        if nodes[nodeName]?.podCIDRs.contains(where: { $0.family == .ipv6 }) == true {
+            settings.append((["net", "ipv6", "conf", "all", "forwarding"], "1"))
+        }
         var changes = 0
-        for path in [["net", "ipv4", "ip_forward"], ["net", "ipv6", "conf", "all", "forwarding"]] {
+        for (path, wanted) in settings {
             // Absent where a family is compiled out or switched off.
-            guard let value = try KernelSetting.read(path), value != "1" else { continue }
-            try KernelSetting.write(path, "1")
+            guard let value = try KernelSetting.read(path), value != wanted else { continue }
+            try KernelSetting.write(path, wanted)
             changes += 1
         }
         return changes

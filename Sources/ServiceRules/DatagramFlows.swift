@@ -42,12 +42,14 @@ private func endpoints(of frontend: SocketAddress, in table: Ruleset) -> Set<Soc
     let key: [KeyPart] = [.address(frontend.address), .transport(.udp), .port(frontend.port)]
     let elements = table.sets[ServiceTable.endpoints(family)]?.elements ?? [:]
     var found: Set<SocketAddress> = []
-    // Indices run from zero without a gap.
-    for index in 0... {
-        guard case .data(let target)? = elements[ElementKey(key + [.number(UInt32(index))])]?.value,
-            let address = socketAddress(target.bytes, family)
-        else { break }
-        found.insert(address)
+    // Indices run on without a gap, from where each group begins.
+    for first in [0, ServiceTable.firstShortcut] {
+        for index in first... {
+            guard case .data(let target)? = elements[ElementKey(key + [.number(index)])]?.value,
+                let address = socketAddress(target.bytes, family)
+            else { break }
+            found.insert(address)
+        }
     }
     return found
 }

@@ -42,19 +42,18 @@ private struct ServicePlanning {
 
     /// A destination under which a port of the service is reached.
     struct Frontend {
+        enum Kind { case clusterIP, externalIP, loadBalancer, nodePort }
+
         var address: IPAddress
         var port: Port
-        /// Whether clients outside the cluster use it: their traffic is masqueraded unless the policy keeps it local.
-        var isExternal: Bool
+        var kind: Kind
+
+        func key(_ transport: TransportProtocol) -> [KeyPart] {
+            [.address(address), .transport(transport), .port(port)]
+        }
     }
 
     mutating func compile() {
-        if case .clientIP = service.sessionAffinity {
-            note("spec.sessionAffinity", "ClientIP is not supported yet: each connection picks an endpoint at random")
-        }
-        if service.sourceRanges != nil {
-            note("spec.loadBalancerSourceRanges", "is not supported yet: load balancer addresses stay closed")
-        }
         for address in service.clusterIPs {
             append(
                 Element(.init(.address(address)), comment: "svc \(service.key)"),
@@ -75,52 +74,92 @@ private struct ServicePlanning {
 
     private func frontends(of port: ServicePort, _ family: AddressFamily) -> [Frontend] {
         var frontends: [Frontend] = []
-        func add(_ address: IPAddress, _ port: Port, external: Bool) {
+        func add(_ address: IPAddress, _ port: Port, _ kind: Frontend.Kind) {
             guard address.family == family, !frontends.contains(where: { $0.address == address && $0.port == port })
             else { return }
-            frontends.append(Frontend(address: address, port: port, isExternal: external))
+            frontends.append(Frontend(address: address, port: port, kind: kind))
         }
-        for address in service.clusterIPs { add(address, port.number, external: false) }
-        for address in service.externalIPs { add(address, port.number, external: true) }
-        // Closed rather than open to everyone, as long as the ranges cannot be kept to.
-        if service.sourceRanges == nil {
-            for ingress in service.ingress where ingress.mode == .virtualIP {
-                add(ingress.address, port.number, external: true)
-            }
+        for address in service.clusterIPs { add(address, port.number, .clusterIP) }
+        for address in service.externalIPs { add(address, port.number, .externalIP) }
+        for ingress in service.ingress where ingress.mode == .virtualIP {
+            add(ingress.address, port.number, .loadBalancer)
         }
         if let nodePort = port.nodePort {
-            for address in node.addresses { add(address, nodePort, external: true) }
+            for address in node.addresses { add(address, nodePort, .nodePort) }
         }
         return frontends
     }
 
     private mutating func compile(_ frontend: Frontend, of port: ServicePort, _ endpoints: EndpointChoice) {
-        let policy = frontend.isExternal ? service.externalTrafficPolicy : service.internalTrafficPolicy
-        let chosen = policy == .local ? endpoints.local : endpoints.cluster
+        let isExternal = frontend.kind != .clusterIP
+        let policy = isExternal ? service.externalTrafficPolicy : service.internalTrafficPolicy
         let family = frontend.address.family
-        let key: [KeyPart] = [.address(frontend.address), .transport(port.protocol), .port(frontend.port)]
-        let verdict: Verdict
-        if !chosen.isEmpty {
-            let pick = ServiceTable.pick(chosen.count)
-            plan.contribution.chains[pick.name] = pick.chain
-            verdict = .goto(pick.name)
-        } else if policy == .local, !endpoints.cluster.isEmpty {
-            // Somebody else can answer, but not here: a load balancer must not take this for a refusal.
-            verdict = .drop
-        } else {
-            verdict = .goto(ServiceTable.refuse)
-        }
+        let key = frontend.key(port.protocol)
         let name = "svc \(service.key):\(port.name.isEmpty ? port.number.description : port.name)"
+        let chosen = policy == .local ? endpoints.local : endpoints.cluster
+        let verdict: Verdict =
+            if !chosen.isEmpty {
+                .goto(choose(among: chosen, of: port, shortcut: false))
+            } else if policy == .local, !endpoints.cluster.isEmpty {
+                // Somebody else can answer, but not here: a load balancer must not take this for a refusal.
+                .drop
+            } else {
+                .goto(ServiceTable.refuse)
+            }
         append(Element(ElementKey(key), .verdict(verdict), comment: name), to: ServiceTable.frontends(family))
-        if frontend.isExternal, policy == .cluster {
-            append(Element(ElementKey(key), comment: name), to: ServiceTable.external(family))
+        list(chosen, under: key, from: 0, family)
+        if isExternal {
+            let set = policy == .cluster ? ServiceTable.external(family) : ServiceTable.kept(family)
+            append(Element(ElementKey(key), comment: name), to: set)
         }
-        for (index, endpoint) in chosen.enumerated() {
+        if isExternal, policy == .local, !endpoints.cluster.isEmpty {
+            // Pods and programs of the cluster reach all endpoints, as they would by the cluster IP: they need no
+            // load balancer to find a node that has one.
+            let chain = choose(among: endpoints.cluster, of: port, shortcut: true)
+            append(Element(ElementKey(key), .verdict(.goto(chain)), comment: name), to: ServiceTable.shortcuts(family))
+            list(endpoints.cluster, under: key, from: ServiceTable.firstShortcut, family)
+        }
+        if frontend.kind == .loadBalancer, let chain = admission(family) {
+            append(Element(ElementKey(key), .verdict(.jump(chain)), comment: name), to: ServiceTable.restricted(family))
+        }
+    }
+
+    /// Writes the endpoints where the shared chains look for them, and where a reader does.
+    private mutating func list(_ endpoints: [Candidate], under key: [KeyPart], from first: UInt32, _ family: AddressFamily) {
+        for (index, endpoint) in endpoints.enumerated() {
             let target = ElementKey(.address(endpoint.target.address), .port(endpoint.target.port))
             append(
-                Element(ElementKey(key + [.number(UInt32(index))]), .data(target), comment: endpoint.name),
+                Element(ElementKey(key + [.number(first + UInt32(index))]), .data(target), comment: endpoint.name),
                 to: ServiceTable.endpoints(family))
         }
+    }
+
+    /// The chain that picks one of the endpoints: a shared one, or with session affinity one of the service's own.
+    private mutating func choose(among endpoints: [Candidate], of port: ServicePort, shortcut: Bool) -> String {
+        guard case .clientIP(let timeout) = service.sessionAffinity else {
+            let pick = ServiceTable.pick(endpoints.count, shortcut: shortcut)
+            plan.contribution.chains[pick.name] = pick.chain
+            return pick.name
+        }
+        let affinity = SessionAffinity(
+            service: "\(service.key)/\(port.name.isEmpty ? port.number.description : port.name)/\(port.protocol)",
+            transport: port.protocol, timeout: UInt64(timeout), endpoints: endpoints.map { ($0.target, $0.name) })
+        plan.contribution.chains.merge(affinity.chains) { $1 }
+        plan.contribution.sets.merge(affinity.sets) { $1 }
+        return affinity.entry
+    }
+
+    /// The chain that lets only `loadBalancerSourceRanges` pass; nil where everybody may.
+    private mutating func admission(_ family: AddressFamily) -> String? {
+        guard let ranges = service.sourceRanges, !ranges.contains(where: { $0.length == 0 && $0.family == family }) else {
+            return nil
+        }
+        let admission = SourceAdmission(
+            ranges: ranges, family: family, node: node,
+            loadBalancers: service.ingress.filter { $0.mode == .virtualIP }.map(\.address))
+        plan.contribution.chains[admission.chain.name] = admission.chain.chain
+        if let set = admission.set { plan.contribution.sets[set.name] = set.set }
+        return admission.chain.name
     }
 
     /// All endpoints that the slices name for the port, each address and port once, in address order.

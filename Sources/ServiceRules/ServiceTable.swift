@@ -26,7 +26,8 @@ public struct NodeContext: Hashable, Sendable {
 ///
 /// Two maps carry everything that grows with the cluster: `frontends` leads a packet's destination to the chain
 /// `pick-N` of services with N endpoints, and that chain sends it to one of the N entries that `endpoints` holds for
-/// the same destination. A service costs one verdict element and N data elements: no chain, no rule, no map.
+/// the same destination. A service costs one verdict element and N data elements: no chain, no rule, no map. Only
+/// services with session affinity or source ranges have chains and sets of their own.
 public enum ServiceTable {
     public static let name = TableName(.inet, "fairlead-services")
 
@@ -35,6 +36,12 @@ public enum ServiceTable {
     static func clusterIPs(_ family: AddressFamily) -> String { "cluster-ips\(family.digit)" }
     static func external(_ family: AddressFamily) -> String { "external\(family.digit)" }
     static func hairpin(_ family: AddressFamily) -> String { "hairpin\(family.digit)" }
+    /// Frontends that only some clients may use, each with the chain that tells them apart.
+    static func restricted(_ family: AddressFamily) -> String { "restricted\(family.digit)" }
+    /// External frontends of policy Local, as clients of the cluster itself use them: by all endpoints.
+    static func shortcuts(_ family: AddressFamily) -> String { "shortcuts\(family.digit)" }
+    /// The same frontends, to be masqueraded for this node's own programs only.
+    static func kept(_ family: AddressFamily) -> String { "kept\(family.digit)" }
 
     /// The chain that ends what no endpoint can answer. Not `reject`: that is a word of nft's grammar.
     static let refuse = "refuse"
@@ -48,6 +55,9 @@ public enum ServiceTable {
             table.sets[endpoints(family)] = NamedSet(
                 .init(key: frontend + [.number], data: .values([.address(family), .port])))
             table.sets[external(family)] = NamedSet(.init(key: frontend))
+            table.sets[kept(family)] = NamedSet(.init(key: frontend))
+            table.sets[restricted(family)] = NamedSet(.init(key: frontend, data: .verdict))
+            table.sets[shortcuts(family)] = NamedSet(.init(key: frontend, data: .verdict))
             table.sets[clusterIPs(family)] = NamedSet(.init(key: [.address(family)]))
             table.sets[hairpin(family)] = NamedSet(.init(key: [.address(family), .address(family)]))
         }
@@ -58,19 +68,31 @@ public enum ServiceTable {
 
     /// The chains whose rules name the node's or the cluster's networks; made anew when those change.
     public static func nodeChains(on node: NodeContext) -> [String: Chain] {
-        let translation = translationRules(on: node)
+        // Traffic that this node forwards may come from its pods; what its own programs send is all its own.
+        let fromPods = AddressFamily.allCases.compactMap { family in
+            node.podCIDRs.first { $0.family == family }.map { cidr in
+                Rule(
+                    .match(.source(family), .prefix(cidr)), .dispatch(destination(family), map: shortcuts(family)),
+                    comment: "a pod of this node needs no node in between")
+            }
+        }
+        let fromPrograms = AddressFamily.allCases.map { family in
+            Rule(.dispatch(destination(family), map: shortcuts(family)))
+        }
         return [
-            "prerouting": Chain(hook: Hook(.nat, .prerouting, priority: -100), translation),
-            "output": Chain(hook: Hook(.nat, .output, priority: -100), translation),
+            "prerouting": Chain(
+                hook: Hook(.nat, .prerouting, priority: -100), translationRules(on: node, shortcuts: fromPods)),
+            "output": Chain(
+                hook: Hook(.nat, .output, priority: -100), translationRules(on: node, shortcuts: fromPrograms)),
             "postrouting": Chain(hook: Hook(.nat, .postrouting, priority: 100), masqueradeRules(on: node)),
         ]
     }
 
-    private static func translationRules(on node: NodeContext) -> [Rule] {
-        AddressFamily.allCases.map { family in
-            Rule(.dispatch(destination(family), map: frontends(family)))
-        }
-            + AddressFamily.allCases.map { family in
+    private static func translationRules(on node: NodeContext, shortcuts: [Rule]) -> [Rule] {
+        let families = AddressFamily.allCases
+        return families.map { Rule(.dispatch(destination($0), map: restricted($0))) } + shortcuts
+            + families.map { Rule(.dispatch(destination($0), map: frontends($0))) }
+            + families.map { family in
                 Rule(
                     .lookup([.destination(family)], set: clusterIPs(family)), .verdict(.goto(refuse)),
                     comment: "a cluster IP, but none of its ports")
@@ -87,19 +109,28 @@ public enum ServiceTable {
     private static func masqueradeRules(on node: NodeContext) -> [Rule] {
         let translated = Statement.match(.conntrackStatus, .destinationTranslated)
         return AddressFamily.allCases.flatMap { family -> [Rule] in
-            [
+            // nft 1.0.6 reads a port of the conntrack tuple back only behind the protocol's name.
+            func reached(_ set: String, _ transport: TransportProtocol) -> [Statement] {
+                [
+                    translated, .match(.transportProtocol, .transport(transport)),
+                    .lookup(
+                        [.originalDestination(family), .transportProtocol, .originalDestinationPort], set: set),
+                ]
+            }
+            return [
                 Rule(
                     translated, .lookup([.source(family), .destination(family)], set: hairpin(family)), .masquerade,
                     comment: "a pod that reached itself through a service")
             ]
-                // nft 1.0.6 reads a port of the conntrack tuple back only behind the protocol's name.
                 + TransportProtocol.allCases.map { transport in
                     Rule(
-                        translated, .match(.transportProtocol, .transport(transport)),
-                        .lookup(
-                            [.originalDestination(family), .transportProtocol, .originalDestinationPort],
-                            set: external(family)),
-                        .masquerade, comment: "from outside: the answer must come back through this node")
+                        reached(external(family), transport) + [.masquerade],
+                        comment: "from outside: the answer must come back through this node")
+                }
+                + TransportProtocol.allCases.map { transport in
+                    Rule(
+                        reached(kept(family), transport) + [.match(.sourceAddressType, .local), .masquerade],
+                        comment: "by this node itself to an endpoint anywhere")
                 }
                 + node.podCIDRs.filter { $0.family == family }.prefix(1).map { cidr in
                     Rule(
@@ -114,14 +145,16 @@ public enum ServiceTable {
         [.destination(family), .transportProtocol, .destinationPort]
     }
 
-    /// The chain shared by all frontends with this many endpoints.
-    static func pick(_ count: Int) -> (name: String, chain: Chain) {
+    /// Where the entries of shortcuts begin among a frontend's entries in `endpoints`.
+    static let firstShortcut: UInt32 = 1 << 16
+
+    /// The chain shared by all frontends with this many endpoints, or by all shortcuts with this many.
+    static func pick(_ count: Int, shortcut: Bool = false) -> (name: String, chain: Chain) {
+        let index = Field.random(below: UInt32(count), from: shortcut ? firstShortcut : 0)
         let rules = AddressFamily.allCases.map { family in
-            Rule(
-                .destinationNAT(
-                    family, destination(family) + [.random(below: UInt32(count))], map: endpoints(family)))
+            Rule(.destinationNAT(family, destination(family) + [index], map: endpoints(family)))
         }
-        return ("pick-\(count)", Chain(rules))
+        return ("\(shortcut ? "pick-all" : "pick")-\(count)", Chain(rules))
     }
 }
 

@@ -40,6 +40,10 @@ let everyShape: Ruleset = {
             "pods4": NamedSet(
                 .init(key: [.ipv4Address], data: .verdict),
                 [Element(.init(.address(IPAddress("10.244.1.2")!)), .verdict(.jump("profile")))]),
+            "choices": NamedSet(
+                .init(key: [.number], data: .verdict),
+                (0..<2).map { Element(.init(.number($0)), .verdict(.goto("profile")), comment: "pod shop/web-\($0)") }),
+            "clients4": NamedSet(.init(key: [.ipv4Address], expiry: 10800)),
             "pairs4": NamedSet(
                 .init(key: [.ipv4Address, .ipv4Address]), [Element(.init(.address(vip4), .address(vip4)))]),
             "cidr4": NamedSet(
@@ -63,6 +67,17 @@ let everyShape: Ruleset = {
                         map: "endpoints6")),
             ]),
             "refuse": Chain([Rule(.reject, comment: "no endpoints")]),
+            "sticky": Chain([
+                Rule(.lookup([.source(.ipv4)], set: "clients4"), .verdict(.goto("refuse"))),
+                Rule(.remember(.source(.ipv4), set: "clients4")),
+                Rule(
+                    .match(.transportProtocol, .transport(.tcp)),
+                    .destinationNATTo(SocketAddress(IPAddress("10.244.1.2")!, Port(8080)!))),
+                Rule(
+                    .match(.transportProtocol, .transport(.udp)),
+                    .destinationNATTo(SocketAddress(IPAddress("fd00::2")!, Port(8080)!))),
+            ]),
+            "choose": Chain([Rule(.dispatch([.random(below: 2, from: 0)], map: "choices"))]),
             "profile": Chain(
                 comment: "shop/allow-web",
                 [
@@ -149,7 +164,8 @@ let everyShape: Ruleset = {
             "typeof ip daddr . meta l4proto . th dport . numgen inc mod 2 : ip daddr . th dport",
             "numgen inc mod 1 offset 42 . ct original ip saddr @members4 meta l4proto tcp ct reply proto-src 8000-8010",
             "42 . 10.96.0.10 comment \"pod a/b\"", "10.96.0.10 . tcp . 80 comment \"shop/web:http\" : goto pick-2",
-            "comment \"shop/allow-web\"", "masquerade fully-random", "10.0.0.0/22, 10.0.4.0/29",
+            "update @clients4 { ip saddr }", "dnat ip to 10.244.1.2:8080", "dnat ip6 to [fd00::2]:8080",
+            "numgen random mod 2 vmap @choices", "timeout 3h", "comment \"shop/allow-web\"", "masquerade fully-random", "10.0.0.0/22, 10.0.4.0/29",
             "dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints4",
             "ct state established,related ct mark & 0x0ff00000 == 0x00500000 accept",
         ] { #expect(listing.contains(word), "\(word) in\n\(listing)") }

@@ -103,6 +103,7 @@ private func elements(_ plan: ServicePlan) -> [String: [String]] {
         let web = service(type: .nodePort, ports: ports) { $0.externalTrafficPolicy = .local }
         let here = elements(rules(for: web, slices: [slice([endpoint("10.244.1.2", on: "n1"), endpoint("10.244.2.3")])], on: node))
         #expect(here["frontends4"]?.map { $0.suffix(11) } == ["goto pick-2", "goto pick-1"] && here["external4"] == nil)
+        #expect(here["kept4"]?.count == 1 && here["shortcuts4"] == ["172.30.0.11 . tcp . 30080 comment \"svc shop/web:http\" : goto pick-all-2"])
         let elsewhere = elements(rules(for: web, slices: [slice([endpoint("10.244.2.3")])], on: node))
         #expect(elsewhere["frontends4"]?.map { $0.suffix(6) } == ["pick-1", ": drop"])
     }
@@ -152,6 +153,9 @@ private func elements(_ plan: ServicePlan) -> [String: [String]] {
 
                     chain prerouting {
                         type nat hook prerouting priority -100; policy accept;
+                        ip daddr . meta l4proto . th dport vmap @restricted4
+                        ip6 daddr . meta l4proto . th dport vmap @restricted6
+                        ip saddr 10.244.1.0/24 ip daddr . meta l4proto . th dport vmap @shortcuts4 comment "a pod of this node needs no node in between"
                         ip daddr . meta l4proto . th dport vmap @frontends4
                         ip6 daddr . meta l4proto . th dport vmap @frontends6
                         ip daddr @cluster-ips4 goto refuse comment "a cluster IP, but none of its ports"
@@ -161,6 +165,10 @@ private func elements(_ plan: ServicePlan) -> [String: [String]] {
 
                     chain output {
                         type nat hook output priority -100; policy accept;
+                        ip daddr . meta l4proto . th dport vmap @restricted4
+                        ip6 daddr . meta l4proto . th dport vmap @restricted6
+                        ip daddr . meta l4proto . th dport vmap @shortcuts4
+                        ip6 daddr . meta l4proto . th dport vmap @shortcuts6
                         ip daddr . meta l4proto . th dport vmap @frontends4
                         ip6 daddr . meta l4proto . th dport vmap @frontends6
                         ip daddr @cluster-ips4 goto refuse comment "a cluster IP, but none of its ports"
@@ -174,11 +182,17 @@ private func elements(_ plan: ServicePlan) -> [String: [String]] {
                         ct status dnat meta l4proto tcp ct original ip daddr . meta l4proto . ct original proto-dst @external4 masquerade fully-random comment "from outside: the answer must come back through this node"
                         ct status dnat meta l4proto udp ct original ip daddr . meta l4proto . ct original proto-dst @external4 masquerade fully-random comment "from outside: the answer must come back through this node"
                         ct status dnat meta l4proto sctp ct original ip daddr . meta l4proto . ct original proto-dst @external4 masquerade fully-random comment "from outside: the answer must come back through this node"
+                        ct status dnat meta l4proto tcp ct original ip daddr . meta l4proto . ct original proto-dst @kept4 fib saddr type local masquerade fully-random comment "by this node itself to an endpoint anywhere"
+                        ct status dnat meta l4proto udp ct original ip daddr . meta l4proto . ct original proto-dst @kept4 fib saddr type local masquerade fully-random comment "by this node itself to an endpoint anywhere"
+                        ct status dnat meta l4proto sctp ct original ip daddr . meta l4proto . ct original proto-dst @kept4 fib saddr type local masquerade fully-random comment "by this node itself to an endpoint anywhere"
                         ct status dnat ct original ip daddr @cluster-ips4 ip saddr != 10.244.1.0/24 masquerade fully-random comment "to a cluster IP, not from a pod of this node"
                         ct status dnat ip6 saddr . ip6 daddr @hairpin6 masquerade fully-random comment "a pod that reached itself through a service"
                         ct status dnat meta l4proto tcp ct original ip6 daddr . meta l4proto . ct original proto-dst @external6 masquerade fully-random comment "from outside: the answer must come back through this node"
                         ct status dnat meta l4proto udp ct original ip6 daddr . meta l4proto . ct original proto-dst @external6 masquerade fully-random comment "from outside: the answer must come back through this node"
                         ct status dnat meta l4proto sctp ct original ip6 daddr . meta l4proto . ct original proto-dst @external6 masquerade fully-random comment "from outside: the answer must come back through this node"
+                        ct status dnat meta l4proto tcp ct original ip6 daddr . meta l4proto . ct original proto-dst @kept6 fib saddr type local masquerade fully-random comment "by this node itself to an endpoint anywhere"
+                        ct status dnat meta l4proto udp ct original ip6 daddr . meta l4proto . ct original proto-dst @kept6 fib saddr type local masquerade fully-random comment "by this node itself to an endpoint anywhere"
+                        ct status dnat meta l4proto sctp ct original ip6 daddr . meta l4proto . ct original proto-dst @kept6 fib saddr type local masquerade fully-random comment "by this node itself to an endpoint anywhere"
                     }
                 }
                 """), "\(text)")
