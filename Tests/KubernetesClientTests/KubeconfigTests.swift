@@ -176,9 +176,11 @@ import Testing
 
 @Suite struct CredentialTests {
     private func plugin(_ script: String, in folder: TemporaryFolder) throws -> CredentialPlugin {
-        CredentialPlugin(
-            command: try folder.write("plugin", "#!/bin/sh\necho run >>\(folder.path)/runs\n\(script)\n", mode: 0o700),
-            environment: ["COLOUR": "blue"], cluster: "{\"server\":\"https://x\"}")
+        // The shell is what is started: a program just written is busy while another test's child has it open.
+        let path = try folder.write("plugin", "echo run >>\(folder.path)/runs\n\(script)\n")
+        return CredentialPlugin(
+            command: "/bin/sh", arguments: [path], environment: ["COLOUR": "blue"],
+            cluster: "{\"server\":\"https://x\"}")
     }
 
     private func source(_ plugin: CredentialPlugin) -> CredentialSource {
@@ -216,7 +218,7 @@ import Testing
         (answer("{\"token\":\"a b\"}"), "status.token: is no token"),
         (answer("{\"clientCertificateData\":\"x\"}"), "status: holds only one of certificate and key"),
         (answer("{\"token\":\"t\",\"expirationTimestamp\":\"soon\"}"), "status.expirationTimestamp"),
-        ("head -c 2000000 /dev/zero", "failed"),
+        ("head -c 2000000 /dev/zero", "failed: run /bin/sh"),
     ])
     func `a plugin that fails is named, with how`(script: String, message: String) async throws {
         let folder = try TemporaryFolder()

@@ -20,8 +20,8 @@ final class TemporaryFolder: Sendable {
 
     /// Writes a file whole and returns its path.
     @discardableResult
-    func write(_ name: String, _ text: String, mode: UInt32 = 0o600) throws -> String {
-        try StateDirectory.open(path, create: false).replace(name, Array(text.utf8), mode: mode)
+    func write(_ name: String, _ text: String) throws -> String {
+        try StateDirectory.open(path, create: false).replace(name, Array(text.utf8), mode: 0o600)
         return "\(path)/\(name)"
     }
 

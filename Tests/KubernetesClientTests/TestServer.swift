@@ -50,6 +50,8 @@ final class TestServer: Sendable {
         fileprivate var connections: [ObjectIdentifier: any Channel] = [:]
         fileprivate var listener: (any Channel)?
         var port = 0
+        fileprivate var reservation: CInt = -1
+        fileprivate var socket: CInt = -1
         /// The collections nobody has a right to.
         var forbidden: Set<String> = []
     }
@@ -70,6 +72,8 @@ final class TestServer: Sendable {
         self.asksForCertificate = asksForCertificate
     }
 
+    deinit { close(with { $0.reservation }) }
+
     func with<Result>(_ body: (inout sending State) -> sending Result) -> Result { state.withLock(body) }
 
     var port: Int { with { $0.port } }
@@ -79,7 +83,12 @@ final class TestServer: Sendable {
         with { state in
             body(&state.model)
             for (id, var watch) in state.watches {
-                guard let changes = state.model.changes(watch.path, after: watch.sentUpTo) else { continue }
+                guard let changes = state.model.changes(watch.path, after: watch.sentUpTo) else {
+                    Self.write(ServerModel.event("ERROR", ServerModel.status(410, "Expired")), to: watch.channel)
+                    Self.end(watch.channel)
+                    state.watches[id] = nil
+                    continue
+                }
                 for change in changes { Self.write(ServerModel.event(change.type, change.tree), to: watch.channel) }
                 watch.sentUpTo = state.model.version
                 state.watches[id] = watch
@@ -105,14 +114,13 @@ final class TestServer: Sendable {
     // MARK: Listening
 
     /// Begins to listen, on the port it had before if it had one.
-    func start() async throws { try await start(on: Self.boundSocket(port: port)) }
+    func start() async throws { try await start(on: openListener()) }
 
     /// Begins to listen in another network namespace.
     func start(in namespace: borrowing NetworkNamespace) async throws {
-        let wanted = port
-        // The socket is made here, since the event loop's threads are in the namespace of the process.
-        let socket = try namespace.withEntered { () throws(KernelError) in Self.boundSocket(port: wanted) }
-        try await start(on: socket)
+        // The sockets are made here, since the event loop's threads are in the namespace of the process.
+        let listener = try namespace.withEntered { () throws(KernelError) in openListener() }
+        try await start(on: listener)
     }
 
     private func start(on socket: CInt) async throws {
@@ -127,38 +135,62 @@ final class TestServer: Sendable {
                 }
             }
             .withBoundSocket(socket).get()
-        let port = listener.localAddress?.port ?? 0
         with { state in
             state.listener = listener
-            state.port = port
+            state.socket = socket
         }
     }
 
     /// Ends as a process does: all connections at once.
     func stop() async {
-        let channels = with { state in
-            let channels = Array(state.connections.values) + (state.listener.map { [$0] } ?? [])
-            state.connections = [:]
-            state.watches = [:]
-            state.listener = nil
-            return channels
+        let (listener, socket) = with { state in
+            defer { state.listener = nil }
+            return (state.listener, state.socket)
         }
-        for channel in channels { try? await channel.close() }
+        if let listener {
+            // A child that is just being started by another test may have the socket open still.
+            shutdown(socket, Int32(SHUT_RDWR))
+            try? await listener.close()
+        }
+        while true {
+            let channels = with { Array($0.connections.values) }
+            if channels.isEmpty { return }
+            for channel in channels { try? await channel.close() }
+        }
     }
 
-    private static func boundSocket(port: Int) -> CInt {
+    /// A socket bound to this server's port, which a second one holds from the first time on.
+    ///
+    /// Without that the kernel could give the port away while the server is down, to a connection of another test.
+    private func openListener() -> CInt {
+        with { state in
+            if state.reservation < 0 {
+                let (reservation, port) = Self.boundSocket(port: 0)
+                state.reservation = reservation
+                state.port = port
+            }
+            return Self.boundSocket(port: state.port).descriptor
+        }
+    }
+
+    private static func boundSocket(port: Int) -> (descriptor: CInt, port: Int) {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var yes: Int32 = 1
-        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, 4)
+        // Only a port that is ours already may be shared.
+        if port != 0 { setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, 4) }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = UInt16(port).bigEndian
         address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        let status = withUnsafePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, 16) }
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let status = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+                bind(descriptor, pointer, length) == 0 ? getsockname(descriptor, pointer, &length) : -1
+            }
         }
         precondition(status == 0, "cannot bind: \(errno)")
-        return descriptor
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, 4)
+        return (descriptor, Int(UInt16(bigEndian: address.sin_port)))
     }
 
     private func tls() throws -> TLSConfiguration {
@@ -202,7 +234,7 @@ final class TestServer: Sendable {
                 case .cut(let text):
                     Self.begin(on: channel)
                     Self.write(text, to: channel)
-                    return channel.close(promise: nil)
+                    return channel.eventLoop.execute { channel.close(promise: nil) }
                 case .silence: return Self.begin(on: channel)
                 case .end:
                     Self.begin(on: channel)
@@ -270,7 +302,7 @@ final class TestServer: Sendable {
         let body = ServerModel.status(code, reason, message).description
         head.headers.add(name: "Content-Length", value: String(body.utf8.count))
         if let retryAfter { head.headers.add(name: "Retry-After", value: String(retryAfter)) }
-        channel.write(HTTPServerResponsePart.head(head), promise: nil)
+        send(.head(head), to: channel)
         write(body, to: channel)
         end(channel)
     }
@@ -279,15 +311,20 @@ final class TestServer: Sendable {
         let head = HTTPResponseHead(
             version: .http1_1, status: .ok,
             headers: ["Transfer-Encoding": "chunked", "Content-Type": "application/json"])
-        channel.writeAndFlush(HTTPServerResponsePart.head(head), promise: nil)
+        send(.head(head), to: channel)
+    }
+
+    /// In a turn of the event loop's own: where a write fails at once, the loop tells us, and the lock is taken.
+    private static func send(_ part: HTTPServerResponsePart, to channel: any Channel) {
+        channel.eventLoop.execute { channel.writeAndFlush(part, promise: nil) }
     }
 
     private static func write(_ text: String, to channel: any Channel) {
-        channel.writeAndFlush(HTTPServerResponsePart.body(.byteBuffer(ByteBuffer(string: text))), promise: nil)
+        send(.body(.byteBuffer(ByteBuffer(string: text))), to: channel)
     }
 
     private static func end(_ channel: any Channel) {
-        channel.writeAndFlush(HTTPServerResponsePart.end(nil), promise: nil)
+        send(.end(nil), to: channel)
     }
 
     private static func parts(of uri: String) -> (path: String, query: [String: String]) {

@@ -88,16 +88,15 @@ import Testing
         let plugin = try folder.write(
             "plugin",
             """
-            #!/bin/sh
             echo run >>\(folder.path)/runs
             printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}' \
             "$(cat \(folder.path)/answer)"
-            """, mode: 0o700)
+            """)
         let server = TestServer()
         try await server.start()
         server.with { $0.acceptedTokens = ["one"] }
         var access = server.access
-        access.credentials = .plugin(CredentialPlugin(command: plugin))
+        access.credentials = .plugin(CredentialPlugin(command: "/bin/sh", arguments: [plugin]))
         try await server.followed([.services, .nodes, .pods], access: access) { listener in
             try await listener.wait("synced") { $0.isSynced }
             #expect(try folder.read("runs") == "run\n")
