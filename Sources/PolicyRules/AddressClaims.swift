@@ -7,7 +7,7 @@ internal import NetworkAddresses
 /// found from what they say of themselves and not from who spoke last, so that a restart comes to the same answer.
 struct AddressClaims: Sendable {
     /// Greater claims win.
-    struct Claim: Comparable, Hashable, Sendable {
+    struct Claim: Comparable, Sendable {
         /// Whether this node attached the owner to its network with this address: known, and not just reported.
         var isAttached: Bool
         var isTerminating: Bool
@@ -23,32 +23,36 @@ struct AddressClaims: Sendable {
         }
     }
 
-    private var holders: [IPAddress: Claim] = [:]
+    private var holders: [IPAddress: MemberID] = [:]
     /// Claims that lost; almost always none.
-    private var others: [IPAddress: [Claim]] = [:]
+    private var others: [IPAddress: [MemberID]] = [:]
 
-    func holder(of address: IPAddress) -> PolicyOwner? { holders[address]?.owner }
+    func holder(of address: IPAddress) -> MemberID? { holders[address] }
 
     /// Addresses that more than one claims, with who has it and who has not.
-    var contested: [(address: IPAddress, holder: PolicyOwner, others: [PolicyOwner])] {
-        others.keys.sorted().map { address in
-            (address, holders[address]!.owner, others[address]!.map(\.owner).sorted())
-        }
+    var contested: [(address: IPAddress, holder: MemberID, others: [MemberID])] {
+        others.keys.sorted().map { ($0, holders[$0]!, others[$0]!) }
     }
 
-    /// Sets or withdraws an owner's claim; true where that changes who has the address.
-    mutating func set(_ claim: Claim?, on address: IPAddress, for owner: PolicyOwner) -> Bool {
-        let before = holders[address]?.owner
-        guard before != nil, before != owner || others[address] != nil else {
-            holders[address] = claim
-            return before != claim?.owner
+    /// Sets or withdraws a member's claim, or looks at it again after the member changed.
+    mutating func set(_ isClaimed: Bool, on address: IPAddress, by member: MemberID, among members: Members) {
+        let holder = holders[address]
+        guard let holder, holder != member || others[address] != nil else {
+            if isClaimed != (holder != nil) { holders[address] = isClaimed ? member : nil }
+            return
         }
-        var claims = (others[address] ?? []) + [holders[address]!]
-        claims.removeAll { $0.owner == owner }
-        if let claim { claims.append(claim) }
-        claims.sort()
-        holders[address] = claims.popLast()
-        others[address] = claims.isEmpty ? nil : claims
-        return holders[address]?.owner != before
+        var all = ((others[address] ?? []) + [holder]).filter { $0 != member }
+        if isClaimed { all.append(member) }
+        all.sort { members[$0].claim(on: address) < members[$1].claim(on: address) }
+        holders[address] = all.popLast()
+        others[address] = all.isEmpty ? nil : all
+    }
+}
+
+extension Member {
+    fileprivate func claim(on address: IPAddress) -> AddressClaims.Claim {
+        AddressClaims.Claim(
+            isAttached: attached.contains(address), isTerminating: pod?.isTerminating ?? false, created: pod?.created,
+            owner: owner)
     }
 }

@@ -3,8 +3,8 @@ internal import NetworkAddresses
 
 /// Which pods are in which groups.
 ///
-/// Pods of one namespace with the same labels are one *identity*, looked at once however many there are. A group costs
-/// nothing unless a profile of this node refers to it.
+/// Pods of one namespace with the same labels and ports are one *identity*, looked at once however many there are. A
+/// group costs nothing unless a profile of this node refers to it.
 struct Membership: Sendable {
     struct Group: Sendable {
         let peers: PeerGroup
@@ -29,13 +29,14 @@ struct Membership: Sendable {
     struct IdentityKey: Hashable, Sendable {
         var namespace: String
         var labels: [String: String]
+        var exposed: [PodFacts.ExposedPort]
     }
 
     private struct Identity: Sendable {
         let key: IdentityKey
-        /// The groups it is in, in the order of their numbers here.
-        var groups: [Int] = []
-        var pods: Set<PolicyOwner> = []
+        /// In the order of the groups' numbers here.
+        var places: [Place] = []
+        var pods: Set<MemberID> = []
     }
 
     private(set) var namespaces: [String: Namespace] = [:]
@@ -85,7 +86,7 @@ struct Membership: Sendable {
     /// Brings identities up to date with groups and namespaces that changed.
     ///
     /// - Returns: The pods whose groups are others now, and whether there are new groups.
-    mutating func settle() -> (pods: Set<PolicyOwner>, hasNewGroups: Bool) {
+    mutating func settle() -> (pods: Set<MemberID>, hasNewGroups: Bool) {
         let born = touchedGroups.filter { groups[$0]!.isInUse && !groups[$0]!.isIndexed }.sorted()
         let died = touchedGroups.filter { !groups[$0]!.isInUse && groups[$0]!.isIndexed }.sorted()
         for id in born {
@@ -104,7 +105,7 @@ struct Membership: Sendable {
         var affected = touchedIdentities
         touchedIdentities = []
         affected.formUnion(identitiesConcerned(by: born, died))
-        var pods: Set<PolicyOwner> = []
+        var pods: Set<MemberID> = []
         for identity in affected where update(identity) { pods.formUnion(identities[identity]!.pods) }
         for id in touchedGroups where !groups[id]!.isInUse { groups[id] = nil }
         touchedGroups = []
@@ -118,7 +119,9 @@ struct Membership: Sendable {
         var concerned: Set<Int> = []
         if !died.isEmpty {
             let dead = Set(died)
-            for (id, identity) in identities where identity.groups.contains(where: dead.contains) { concerned.insert(id) }
+            for (id, identity) in identities where identity.places.contains(where: { dead.contains($0.group) }) {
+                concerned.insert(id)
+            }
         }
         // Few groups look for their members; when there are many, the members find their groups through the index.
         guard born.count <= 8 else { return Set(identities.keys) }
@@ -133,7 +136,7 @@ struct Membership: Sendable {
     // MARK: Identities
 
     /// Adds a pod, and says which identity it has.
-    mutating func place(_ pod: PolicyOwner, _ key: IdentityKey) -> Int {
+    mutating func place(_ pod: MemberID, _ key: IdentityKey) -> Int {
         if let id = identityIDs[key] {
             identities[id]!.pods.insert(pod)
             return id
@@ -146,7 +149,7 @@ struct Membership: Sendable {
         return id
     }
 
-    mutating func remove(_ pod: PolicyOwner, from id: Int) {
+    mutating func remove(_ pod: MemberID, from id: Int) {
         identities[id]?.pods.remove(pod)
         guard let identity = identities[id], identity.pods.isEmpty else { return }
         identities[id] = nil
@@ -157,13 +160,9 @@ struct Membership: Sendable {
         }
     }
 
-    /// The groups of an identity, for one of its pods.
-    func places(of identity: Int, _ pod: PodFacts) -> [Place] {
-        (identities[identity]?.groups ?? []).compactMap { id in
-            guard let port = groups[id]!.peers.port else { return Place(group: id) }
-            return pod.number(of: port).map { Place(group: id, port: $0) }
-        }
-    }
+    func key(of identity: Int) -> IdentityKey { identities[identity]!.key }
+
+    func places(of identity: Int) -> [Place] { identities[identity]!.places }
 
     /// Counts a pod's places in or out, so that it is known under which numbers the ports of groups are exposed.
     mutating func count(_ places: [Place], _ difference: Int) {
@@ -216,8 +215,12 @@ struct Membership: Sendable {
         let namespace = namespace(identity.key.namespace)
         let found = index.candidates(namespace, identity.key.labels)
             .filter { groups[$0]!.peers.matches(namespace, identity.key.labels) }.sorted()
-        guard found != identity.groups else { return false }
-        identities[id]!.groups = found
+            .compactMap { id -> Place? in
+                guard let port = groups[id]!.peers.port else { return Place(group: id) }
+                return identity.key.exposed.number(of: port).map { Place(group: id, port: $0) }
+            }
+        guard found != identity.places else { return false }
+        identities[id]!.places = found
         return true
     }
 

@@ -22,7 +22,7 @@ extension Contribution {
     /// - Parameter groups: the numbers of the groups it is in.
     /// - Parameter local: those of the addresses that are on this node.
     init(
-        of owner: PolicyOwner, addresses: [IPAddress], groups: [UInt32], local: Set<IPAddress>, egress: Dispatch,
+        of owner: PolicyOwner, addresses: [IPAddress], groups: [UInt32], local: [IPAddress], egress: Dispatch,
         ingress: Dispatch
     ) {
         self.init()

@@ -22,40 +22,19 @@ public struct PolicyUpdate: Sendable {
 /// Events only note what they touch; `takeContributions` does the work, so a burst of events about one pod costs once.
 /// What comes out depends on what is there and not on the order in which it came: see `PolicyTable.whole`.
 public struct PolicyCompiler: Sendable {
-    /// A pod or a container, and what was last made of it.
-    struct Member: Sendable {
-        /// Nil while only an attachment tells of the pod.
-        var pod: PodFacts?
-        var attached: [IPAddress] = []
-        var claimed: [IPAddress] = []
-        var identity: Int?
-        var places: [Membership.Place] = []
-        var egress = Isolation.open
-        var ingress = Isolation.open
-        var contributes = false
-
-        /// The addresses it says it has.
-        var addresses: [IPAddress] {
-            guard let pod else { return attached }
-            return pod.standing == .ended ? [] : attached + pod.addresses.filter { !attached.contains($0) }
-        }
-
-        func isLocal(_ address: IPAddress) -> Bool { pod?.isOnThisNode == true || attached.contains(address) }
-    }
-
     public private(set) var node: PolicyNode
     let log: DenialLog
     var policies: [String: [String: CompiledPolicy]] = [:]
-    var members: [PolicyOwner: Member] = [:]
+    var members = Members()
     var claims = AddressClaims()
     var membership: Membership
     var profiles: ProfileStore
     var rights = Rights()
-    /// The owners with addresses on this node, by namespace.
-    var localOwners: [String: Set<PolicyOwner>] = [:]
+    /// The pods with addresses on this node, by namespace.
+    private var localPods: [String: Set<MemberID>] = [:]
     private var attachments: [PolicyOwner: [IPAddress]] = [:]
-    var dirty: Set<PolicyOwner> = []
-    var touchedAddresses: Set<IPAddress> = []
+    /// Those who changed in themselves or in their policies.
+    var changed: Set<MemberID> = []
     /// Networks that the closed gate was not told of yet.
     var isNodeChanged = false
     var isGateWidened = false
@@ -100,17 +79,19 @@ public struct PolicyCompiler: Sendable {
         let changed = Set(new.keys).union(self.attachments.keys).filter { new[$0] != self.attachments[$0] }
         self.attachments = new
         for owner in changed {
-            members[owner, default: Member()].attached = new[owner] ?? []
-            reclaim(owner)
+            let id = members.insert(owner)
+            members[id].attached = new[owner] ?? []
+            reclaim(id)
         }
     }
 
     private mutating func setPod(_ key: NamespacedName, _ facts: PodFacts?) {
         let owner = PolicyOwner.pod(key)
         // Most events about a pod are about what does not matter here.
-        guard members[owner]?.pod != facts else { return }
-        members[owner, default: Member()].pod = facts
-        reclaim(owner)
+        guard members.id(of: owner).flatMap({ members[$0].pod }) != facts else { return }
+        let id = members.insert(owner)
+        members[id].pod = facts
+        reclaim(id)
     }
 
     private mutating func setPolicy(_ key: NamespacedName, _ policy: NetworkPolicy?) {
@@ -121,9 +102,9 @@ public struct PolicyCompiler: Sendable {
         policies[key.namespace, default: [:]][key.name] = new
         if policies[key.namespace]?.isEmpty == true { policies[key.namespace] = nil }
         let selectors = [old, new].compactMap(\.?.selector)
-        for owner in localOwners[key.namespace] ?? [] {
-            guard let pod = members[owner]?.pod, !selectors.contains(where: { $0.matches(pod.labels) }) else {
-                dirty.insert(owner)
+        for id in localPods[key.namespace] ?? [] {
+            guard let pod = members[id].pod, !selectors.contains(where: { $0.matches(pod.labels) }) else {
+                changed.insert(id)
                 continue
             }
         }
@@ -137,51 +118,50 @@ public struct PolicyCompiler: Sendable {
         isNodeChanged = true
     }
 
-    /// Brings an owner's claims in line with what it says.
-    private mutating func reclaim(_ owner: PolicyOwner) {
-        let member = members[owner]!
-        let wanted = member.addresses
-        func update(_ claim: AddressClaims.Claim?, _ address: IPAddress, _ compiler: inout PolicyCompiler) {
-            let before = compiler.claims.holder(of: address)
-            compiler.touchedAddresses.insert(address)
-            guard compiler.claims.set(claim, on: address, for: owner) else { return }
-            if let before { compiler.dirty.insert(before) }
-            if let after = compiler.claims.holder(of: address) { compiler.dirty.insert(after) }
-        }
-        for address in member.claimed where !wanted.contains(address) { update(nil, address, &self) }
-        for address in wanted {
-            update(
-                AddressClaims.Claim(
-                    isAttached: member.attached.contains(address), isTerminating: member.pod?.isTerminating ?? false,
-                    created: member.pod?.created, owner: owner), address, &self)
-        }
-        members[owner]!.claimed = wanted
-        dirty.insert(owner)
-        guard case .pod(let key) = owner else { return }
-        if wanted.contains(where: member.isLocal) {
-            localOwners[key.namespace, default: []].insert(owner)
+    /// Brings a member's claims in line with what it says.
+    private mutating func reclaim(_ id: MemberID) {
+        changed.insert(id)
+        let (old, new) = (members[id].claimed, members[id].addresses)
+        members[id].claimed = new
+        for address in old where !new.contains(address) { setClaim(false, on: address, by: id) }
+        for address in new { setClaim(true, on: address, by: id) }
+        guard case .pod(let key) = members[id].owner else { return }
+        if new.contains(where: members[id].isLocal) {
+            localPods[key.namespace, default: []].insert(id)
         } else {
-            localOwners[key.namespace]?.remove(owner)
-            if localOwners[key.namespace]?.isEmpty == true { localOwners[key.namespace] = nil }
+            localPods[key.namespace]?.remove(id)
+            if localPods[key.namespace]?.isEmpty == true { localPods[key.namespace] = nil }
         }
+    }
+
+    private mutating func setClaim(_ isClaimed: Bool, on address: IPAddress, by id: MemberID) {
+        let before = claims.holder(of: address)
+        claims.set(isClaimed, on: address, by: id, among: members)
+        let after = claims.holder(of: address)
+        guard before != after else { return }
+        for case let concerned? in [before, after] { changed.insert(concerned) }
     }
 
     // MARK: - Notes
 
     /// What could not be used as written, as things stand.
     public var notes: [Note] {
-        profiles.unresolved.map { policy, port, pod in
+        let unresolved = profiles.unresolved.map { policy, port, pods in
+            (policy, port, pods.map { members[$0].owner }.min()!)
+        }.sorted { $0 < $1 }
+        return unresolved.map { policy, port, pod in
             Note(
                 object: ObjectReference(.networkPolicy, policy), field: "spec.ingress",
                 message: "\(pod) exposes no port \(port); for it the port matches nothing", severity: .warning)
         }
             + claims.contested.flatMap { address, holder, others in
-                others.map { other in
+                others.map { members[$0].owner }.sorted().map { other in
                     var object: ObjectReference?
                     if case .pod(let key) = other { object = ObjectReference(.pod, key) }
                     return Note(
                         object: object, field: "status.podIPs",
-                        message: "\(address) belongs to \(holder); \(other) is taken to have it no longer",
+                        message:
+                            "\(address) belongs to \(members[holder].owner); \(other) is taken to have it no longer",
                         severity: .warning)
                 }
             }

@@ -72,9 +72,12 @@ struct PodFacts: Hashable, Sendable {
         isTerminating = pod.isTerminating
         created = pod.metadata.creationTimestamp
         standing = pod.hasEnded ? .ended : pod.spec.isHostNetwork ? .host : .own
+        addresses = standing == .own ? pod.addresses : []
         // In order, so that the same addresses told in another order are the same facts.
-        addresses = standing == .own ? Set(pod.addresses).sorted() : []
+        if zip(addresses, addresses.dropFirst()).contains(where: { $0 >= $1 }) { addresses = Set(addresses).sorted() }
     }
+}
 
-    func number(of port: NamedPort) -> Port? { exposed.first { $0.name == port }?.number }
+extension [PodFacts.ExposedPort] {
+    func number(of port: NamedPort) -> Port? { first { $0.name == port }?.number }
 }

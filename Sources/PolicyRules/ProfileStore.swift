@@ -6,7 +6,7 @@ internal import Nftables
 struct ProfileStore: Sendable {
     private struct Entry: Sendable {
         let profile: Profile
-        var owners: Set<PolicyOwner> = []
+        var pods: Set<MemberID> = []
         var chain: ProfileChain?
     }
 
@@ -22,7 +22,7 @@ struct ProfileStore: Sendable {
 
     /// Puts a pod under the profile of that source.
     mutating func enter(
-        _ source: ProfileSource, _ owner: PolicyOwner, _ policies: [CompiledPolicy], _ membership: inout Membership
+        _ source: ProfileSource, _ pod: MemberID, _ policies: [CompiledPolicy], _ membership: inout Membership
     ) -> Profile {
         if entries[source] == nil {
             let profile = Profile(source, policies: policies)
@@ -31,13 +31,13 @@ struct ProfileStore: Sendable {
             for block in profile.blocks { setNumbers.retain(block.text) }
             unwritten.insert(source)
         }
-        entries[source]!.owners.insert(owner)
+        entries[source]!.pods.insert(pod)
         return entries[source]!.profile
     }
 
-    mutating func leave(_ source: ProfileSource, _ owner: PolicyOwner, _ membership: inout Membership) {
-        entries[source]?.owners.remove(owner)
-        guard let entry = entries[source], entry.owners.isEmpty else { return }
+    mutating func leave(_ source: ProfileSource, _ pod: MemberID, _ membership: inout Membership) {
+        entries[source]?.pods.remove(pod)
+        guard let entry = entries[source], entry.pods.isEmpty else { return }
         entries[source] = nil
         unwritten.remove(source)
         for group in entry.profile.groups { membership.release(group) }
@@ -51,7 +51,7 @@ struct ProfileStore: Sendable {
     ///   one chain or set to another.
     mutating func write(
         _ membership: borrowing Membership, log: DenialLog, changed: Set<PeerGroup>, all: Bool
-    ) -> (owners: Set<PolicyOwner>, isRenamed: Bool) {
+    ) -> (pods: Set<MemberID>, isRenamed: Bool) {
         var isRenamed = setNumbers.settle()
         if isRenamed || all {
             unwritten.formUnion(entries.keys)
@@ -60,7 +60,7 @@ struct ProfileStore: Sendable {
                 unwritten.insert(source)
             }
         }
-        var owners: Set<PolicyOwner> = []
+        var pods: Set<MemberID> = []
         for source in unwritten {
             let entry = entries[source]!
             let chain = ProfileChain(
@@ -69,12 +69,12 @@ struct ProfileStore: Sendable {
             chainNumbers.retain(chain.text)
             if let old = entry.chain { chainNumbers.release(old.text) }
             entries[source]!.chain = chain
-            owners.formUnion(entry.owners)
+            pods.formUnion(entry.pods)
         }
         unwritten = []
         if chainNumbers.settle() { isRenamed = true }
-        if isRenamed { for entry in entries.values { owners.formUnion(entry.owners) } }
-        return (owners, isRenamed)
+        if isRenamed { for entry in entries.values { pods.formUnion(entry.pods) } }
+        return (pods, isRenamed)
     }
 
     func dispatch(_ isolation: Isolation) -> Dispatch {
@@ -87,10 +87,8 @@ struct ProfileStore: Sendable {
         }
     }
 
-    /// Ports that policies name and the pods under them do not expose, with one such pod.
-    var unresolved: [(policy: NamespacedName, port: NamedPort, pod: PolicyOwner)] {
-        entries.values.flatMap { entry in
-            entry.profile.unresolved.map { ($0.policy, $0.port, entry.owners.min()!) }
-        }.sorted { $0 < $1 }
+    /// Ports that policies name and the pods under them do not expose.
+    var unresolved: [(policy: NamespacedName, port: NamedPort, pods: Set<MemberID>)] {
+        entries.values.flatMap { entry in entry.profile.unresolved.map { ($0.policy, $0.port, entry.pods) } }
     }
 }

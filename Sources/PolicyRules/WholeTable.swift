@@ -34,7 +34,7 @@ private struct WholeTable {
         var owner: PolicyOwner
         var pod: PodFacts?
         var addresses: [IPAddress]
-        var local: Set<IPAddress>
+        var local: [IPAddress]
         var profiles: [NetworkPolicy.Direction: Profile] = [:]
         var isClosed: Set<NetworkPolicy.Direction> = []
     }
@@ -81,7 +81,7 @@ private struct WholeTable {
             let local = addresses.filter {
                 facts[owner]?.isOnThisNode == true || attached[owner]?.contains($0) == true
             }
-            return Subject(owner: owner, pod: facts[owner], addresses: addresses, local: Set(local))
+            return Subject(owner: owner, pod: facts[owner], addresses: addresses, local: local)
         }
     }
 
@@ -94,7 +94,7 @@ private struct WholeTable {
             }
             guard !isolating.isEmpty else { continue }
             if let pod = subject.pod {
-                let source = ProfileSource(direction, isolating, pod, Array(subject.local))
+                let source = ProfileSource(direction, isolating, pod, subject.local)
                 subject.profiles[direction] = Profile(source, policies: isolating)
             } else {
                 subject.isClosed.insert(direction)
@@ -110,7 +110,7 @@ private struct WholeTable {
             let namespace = cluster.namespaces[key.namespace] ?? Namespace(name: key.namespace)
             guard group.matches(namespace, pod.labels) else { return nil }
             guard let port = group.port else { return (index, nil) }
-            return pod.number(of: port).map { (index, $0) }
+            return pod.exposed.number(of: port).map { (index, $0) }
         }
     }
 
