@@ -97,15 +97,15 @@ extension Cluster {
         let cluster = Cluster.withEveryRule
         let table = cluster.table()
         let profiles = table.chains.keys.filter { $0.hasPrefix("in-") || $0.hasPrefix("out-") }.sorted()
-        #expect(profiles == ["in-b8201a9e-shop/allow", "out-174819fa-shop/allow"])
+        #expect(profiles == ["in-0b3fdbed-shop/allow", "out-b1d370e6-shop/allow"])
         let texts = profiles.map { lines(of: $0, in: table) }
         #expect(
             texts.first == """
-                chain in-b8201a9e-shop/allow {
-                    meta l4proto tcp ct reply proto-src 8000-8003 numgen inc mod 1 offset 1563744730 . ct original ip saddr @members4 return comment "np:shop/allow:in:0.0"
-                    meta l4proto tcp ct reply proto-src 8080 numgen inc mod 1 offset 1563744730 . ct original ip saddr @members4 return comment "np:shop/allow:in:0.0"
-                    meta l4proto tcp ct reply proto-src 8000-8003 ct original ip saddr @cidr4-b8d68879 return comment "np:shop/allow:in:0.1"
-                    meta l4proto tcp ct reply proto-src 8080 ct original ip saddr @cidr4-b8d68879 return comment "np:shop/allow:in:0.1"
+                chain in-0b3fdbed-shop/allow {
+                    meta l4proto tcp ct reply proto-src 8000-8003 numgen inc mod 1 offset 407777161 . ct original ip saddr @members4 return comment "np:shop/allow:in:0.0"
+                    meta l4proto tcp ct reply proto-src 8080 numgen inc mod 1 offset 407777161 . ct original ip saddr @members4 return comment "np:shop/allow:in:0.0"
+                    meta l4proto tcp ct reply proto-src 8000-8003 ct original ip saddr @cidr4-8fc1d80a return comment "np:shop/allow:in:0.1"
+                    meta l4proto tcp ct reply proto-src 8080 ct original ip saddr @cidr4-8fc1d80a return comment "np:shop/allow:in:0.1"
                     meta l4proto tcp ct reply proto-src 8000-8003 ct original ip saddr 203.0.113.0/24 return comment "np:shop/allow:in:0.2"
                     meta l4proto tcp ct reply proto-src 8080 ct original ip saddr 203.0.113.0/24 return comment "np:shop/allow:in:0.2"
                     meta l4proto tcp ct reply proto-src 8000-8003 meta nfproto ipv4 return comment "np:shop/allow:in:0.3"
@@ -117,8 +117,8 @@ extension Cluster {
                 """)
         #expect(
             texts.last == """
-                chain out-174819fa-shop/allow {
-                    meta l4proto tcp ct reply proto-src 9100 numgen inc mod 1 offset 571992161 . ct reply ip saddr @members4 return comment "np:shop/allow:out:0.0"
+                chain out-b1d370e6-shop/allow {
+                    meta l4proto tcp ct reply proto-src 9100 numgen inc mod 1 offset 2061129190 . ct reply ip saddr @members4 return comment "np:shop/allow:out:0.0"
                     limit rate 10/second burst 20 packets log prefix "D|out|shop/allow" group 5
                     counter drop comment "deny:out:shop/allow"
                 }
@@ -129,14 +129,14 @@ extension Cluster {
         }
         #expect(
             elements("ingress4") == [
-                "10.244.1.1 comment \"pod shop/web-0\" : jump in-b8201a9e-shop/allow",
-                "10.244.1.2 comment \"pod shop/web-1\" : jump in-b8201a9e-shop/allow",
+                "10.244.1.1 comment \"pod shop/web-0\" : jump in-0b3fdbed-shop/allow",
+                "10.244.1.2 comment \"pod shop/web-1\" : jump in-0b3fdbed-shop/allow",
             ])
         #expect(
             elements("members4") == [
-                "1563744730 . 10.244.2.1 comment \"pod shop/front\"", "571992161 . 10.244.2.2 comment \"pod lab/probe\"",
+                "2061129190 . 10.244.2.2 comment \"pod lab/probe\"", "407777161 . 10.244.2.1 comment \"pod shop/front\"",
             ])
-        #expect(elements("cidr4-b8d68879") == ["198.51.0.0-198.51.99.255", "198.51.101.0-198.51.255.255"])
+        #expect(elements("cidr4-8fc1d80a") == ["198.51.0.0-198.51.99.255", "198.51.101.0-198.51.255.255"])
         #expect(elements("hairpin4").first == "10.244.1.1 . 10.244.1.1 comment \"pod shop/web-0\"")
     }
 
