@@ -11,18 +11,22 @@ struct LineSplitter {
     private var pending: [UInt8] = []
 
     /// The lines that end in these bytes.
-    mutating func lines(in bytes: some Sequence<UInt8>) throws(ObjectTooLong) -> [[UInt8]] {
+    mutating func lines(in bytes: some Collection<UInt8>) throws(ObjectTooLong) -> [[UInt8]] {
         var lines: [[UInt8]] = []
-        for byte in bytes {
-            if byte == UInt8(ascii: "\n") {
-                if !pending.isEmpty { lines.append(pending) }
-                pending.removeAll(keepingCapacity: true)
-            } else {
-                guard pending.count < ObjectTooLong.limit else { throw ObjectTooLong() }
-                pending.append(byte)
-            }
+        var rest = bytes[...]
+        while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+            try hold(rest[..<end])
+            if !pending.isEmpty { lines.append(pending) }
+            pending.removeAll(keepingCapacity: true)
+            rest = rest[rest.index(after: end)...]
         }
+        try hold(rest)
         return lines
+    }
+
+    private mutating func hold(_ bytes: some Collection<UInt8>) throws(ObjectTooLong) {
+        guard pending.count + bytes.count <= ObjectTooLong.limit else { throw ObjectTooLong() }
+        pending.append(contentsOf: bytes)
     }
 }
 

@@ -91,7 +91,7 @@ public struct ClusterAccess: Hashable, Sendable {
 
     public var server: Server
     public var trust: Trust
-    /// The name the server's certificate must be for, where that is not the host.
+    /// The name the server's certificate must be for, where that is not the host; one for its address is right too.
     public var serverName: String?
     public var certificate: Certificate?
     public var credentials: Credentials

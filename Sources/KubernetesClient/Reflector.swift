@@ -57,7 +57,7 @@ struct Reflector: Sendable {
 
     /// A watch that lived this long was no failure, however it ended.
     static let healthyLifetime = Duration.seconds(10)
-    /// After so many watches that brought nothing, what the server says at this version cannot be followed.
+    /// After so many watches that brought nothing but nonsense, what the server says at this version cannot be followed.
     static let fruitlessLimit = 3
     /// How long an API that a server lacks is not looked for again: an upgrade brings it.
     static let absenceCheck = Duration.seconds(300)
@@ -110,7 +110,7 @@ struct Reflector: Sendable {
             return ended(at: now)
         case .garbled(let reason):
             fail("cannot \(verb) \(resource.name): \(reason)", endsWithAnswer: false)
-            return ended(at: now)
+            return answeredNonsense(at: now)
         case .refused(let status, let retryAfter): return refused(status, retryAfter: retryAfter, at: now)
         }
     }
@@ -245,19 +245,21 @@ extension Reflector {
 
     /// The request is over; waits and tries again from where it was.
     private mutating func ended(at now: Duration) -> [Action] {
-        let hadAnswer = openedAt != nil
         if let openedAt, now - openedAt >= Self.healthyLifetime { backoff.reset() }
-        switch phase {
-        case .watching where hadAnswer:
-            fruitlessWatches += 1
-            if let openedAt, now - openedAt >= Self.healthyLifetime { fruitlessWatches = 0 }
-            if fruitlessWatches >= Self.fruitlessLimit { phase = .listing(Listing(isStream: usesStreams)) }
-        case .listing(let listing) where hadAnswer && listing.isStream:
+        if case .listing(let listing) = phase, listing.isStream, openedAt != nil {
             brokenStreams += 1
             if brokenStreams >= 2 { usesStreams = false }
-        case .watching, .listing: break
         }
         return [.wait(backoff.next())]
+    }
+
+    /// What was answered is of no use. If that stays so, a list may lead past it.
+    private mutating func answeredNonsense(at now: Duration) -> [Action] {
+        if case .watching = phase {
+            fruitlessWatches += 1
+            if fruitlessWatches >= Self.fruitlessLimit { phase = .listing(Listing(isStream: usesStreams)) }
+        }
+        return ended(at: now)
     }
 
     private mutating func refused(_ status: ServerStatus, retryAfter: Duration?, at now: Duration) -> [Action] {
@@ -285,7 +287,7 @@ extension Reflector {
         let ability = status.code == 403 ? "may not" : "cannot"
         // Within a watch that was answered, as an ERROR, an answer alone says nothing.
         fail("\(ability) \(verb) \(resource.name): \(status.description)", endsWithAnswer: openedAt == nil)
-        return openedAt == nil ? [.wait(pause(retryAfter))] : ended(at: now)
+        return openedAt == nil ? [.wait(pause(retryAfter))] : answeredNonsense(at: now)
     }
 
     /// The wait the server asked for, and some more, so that those it asked together do not come together.

@@ -25,11 +25,13 @@ struct ServerStatus: Hashable, Sendable {
         self.message = message
     }
 
-    /// Reads the body of an answer, or an ERROR event's object; one that is no Status is described by its code alone.
-    init(code: Int, body: FieldValue?) {
-        self.init(code: code)
+    /// Reads the body of an answer; one that is no Status is described by its code alone.
+    ///
+    /// - Parameter code: The answer's own; nil for an ERROR event, of which only the body has one.
+    init(code: Int?, body: FieldValue?) {
+        self.init(code: code ?? 0)
         guard let body, body["kind"]?.string == "Status" else { return }
-        if case .integer(let number) = body["code"] { self.code = number }
+        if code == nil, case .integer(let number) = body["code"] { self.code = number }
         reason = body["reason"]?.string ?? ""
         message = body["message"]?.string ?? ""
     }
@@ -75,9 +77,12 @@ struct MessageReader: Sendable {
             }
             return .removed(name, version: version(body))
         case "BOOKMARK":
+            let version = version(body)
+            // To go on from nowhere would lose what was removed meanwhile.
+            guard !version.isEmpty else { throw Gibberish(description: "a bookmark has no version") }
             let annotation = body["metadata"]?["annotations"]?["k8s.io/initial-events-end"]?.string
-            return .bookmark(version: version(body), endsInitialEvents: annotation == "true")
-        case "ERROR": return .refused(ServerStatus(code: 0, body: body))
+            return .bookmark(version: version, endsInitialEvents: annotation == "true")
+        case "ERROR": return .refused(ServerStatus(code: nil, body: body))
         default: throw Gibberish(description: "an event of the watch is of an unknown type")
         }
     }
@@ -94,8 +99,10 @@ struct MessageReader: Sendable {
         guard tree["items"] == nil || tree["items"] == .null || tree["items"]?.array == [] else {
             throw Gibberish(description: "the list holds something else than objects")
         }
-        return PageEnd(
-            version: metadata["resourceVersion"]?.string ?? "", token: metadata["continue"]?.string ?? "")
+        guard let version = metadata["resourceVersion"]?.string, !version.isEmpty else {
+            throw Gibberish(description: "the list has no version")
+        }
+        return PageEnd(version: version, token: metadata["continue"]?.string ?? "")
     }
 
     private func tree(_ bytes: [UInt8], _ what: String) throws(Gibberish) -> FieldValue {

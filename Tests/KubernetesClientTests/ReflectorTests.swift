@@ -150,10 +150,22 @@ import Testing
         #expect(played.reflector.takeNotes()?.count == 1)
     }
 
+    @Test func `an error within a watch is told, and the watch taken up where it was`() {
+        var played = Played.watching()
+        let status = ServerStatus(code: 500, reason: "InternalError", message: "etcd \u{1b}[31m")
+        #expect(wait(played.tell(.changes([.refused(status)]))) != nil)
+        #expect(
+            played.reflector.takeNotes()?.map(\.description)
+                == ["server: cannot watch nodes: 500 InternalError: etcd  [31m"])
+        #expect(request(played.tell(.ready))?["resourceVersion"] == "7")
+    }
+
     @Test func `a server that is down is never a reason to list`() {
         var played = Played.watching()
-        for _ in 0..<100 {
-            _ = played.tell(.failed("connection refused"))
+        for round in 0..<100 {
+            // As behind a balancer that answers for a server and then loses it.
+            if round % 2 == 0 { _ = played.tell(.opened) }
+            _ = played.tell(.failed("connection reset"))
             #expect(request(played.tell(.ready))?.verb == .watch)
         }
     }

@@ -34,8 +34,11 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "hello", "[]", "{}", "{\"items\":[1,2]}", "{\"kind\":\"PodList\",\"metadata\":{},\"items\":[]}",
-        "}}}}{{{{", "{\"items\":{\"items\":[{}]}}", "{\"kind\":\"ServiceList\",\"metadata\":{},\"items\":[\"{\"]}",
+        "", "hello", "[]", "{}", "{\"items\":[1,2]}",
+        "{\"kind\":\"PodList\",\"metadata\":{\"resourceVersion\":\"1\"},\"items\":[]}",
+        "{\"kind\":\"ServiceList\",\"metadata\":{},\"items\":[]}",
+        "}}}}{{{{", "{\"items\":{\"items\":[{}]}}",
+        "{\"kind\":\"ServiceList\",\"metadata\":{\"resourceVersion\":\"1\"},\"items\":[\"{\"]}",
     ])
     func `what is no list is not read as one`(text: String) {
         #expect(throws: Gibberish.self) {
@@ -61,6 +64,13 @@ import Testing
         #expect(try splitter.lines(in: "ab".utf8) == [])
         #expect(try splitter.lines(in: "c\nde\n\nf".utf8) == [Array("abc".utf8), Array("de".utf8)])
         #expect(try splitter.lines(in: "\n".utf8) == [Array("f".utf8)])
+    }
+
+    @Test func `an answer's own code counts, and an event's Status where there is no answer`() {
+        let body = ServerModel.status(410, "Expired")
+        #expect(ServerStatus(code: 500, body: body) == ServerStatus(code: 500, reason: "Expired"))
+        #expect(ServerStatus(code: nil, body: body).code == 410)
+        #expect(ServerStatus(code: 503, body: "upstream") == ServerStatus(code: 503))
     }
 
     @Test func `no object is longer than the limit`() {
