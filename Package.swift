@@ -44,7 +44,7 @@ let package = Package(
         .target(name: "AddressAllocation", dependencies: ["NetworkAddresses", "CNIProtocol"]),
         .target(
             name: "PodAttachment",
-            dependencies: ["NetworkAddresses", "RouteNetlink", "CNIProtocol", "AddressAllocation"]),
+            dependencies: ["NetworkAddresses", "RouteNetlink", "Nftables", "CNIProtocol", "AddressAllocation"]),
         .target(
             name: "PacketPath",
             dependencies: [
@@ -101,8 +101,9 @@ let package = Package(
         .executableTarget(
             name: "fairlead-cni",
             dependencies: [
-                "NetworkAddresses", "RouteNetlink", "Nftables", "CNIProtocol", "AddressAllocation", "PodAttachment",
-                "KernelInterface", "LeaseStore", .product(name: "SystemPackage", package: "swift-system"),
+                "NetworkAddresses", "NetlinkWire", "RouteNetlink", "Nftables", "CNIProtocol", "AddressAllocation",
+                "PodAttachment", "KernelInterface", "LeaseStore",
+                .product(name: "SystemPackage", package: "swift-system"),
             ],
             // Runtimes start it once per pod operation, often with its pages cold: without symbols it is half the size.
             linkerSettings: [.unsafeFlags(["-Xlinker", "-s"], .when(configuration: .release))]),
@@ -190,7 +191,8 @@ let package = Package(
             name: "LeaseStoreTests",
             dependencies: ["LeaseStore", "AddressAllocation", "KernelInterface", "NetworkAddresses"]),
         .testTarget(
-            name: "PodAttachmentTests", dependencies: ["PodAttachment", "CNIProtocol", "RouteNetlink", "NetworkAddresses"]),
+            name: "PodAttachmentTests",
+            dependencies: ["PodAttachment", "CNIProtocol", "Nftables", "RouteNetlink", "NetworkAddresses"]),
         .testTarget(
             name: "CNIPluginTests",
             dependencies: [

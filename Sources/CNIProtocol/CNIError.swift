@@ -17,6 +17,8 @@ public struct CNIError: Error, Hashable, Sendable, CustomStringConvertible {
         public static let invalidNamespace = Code(rawValue: 8)
         public static let tryAgainLater = Code(rawValue: 11)
         public static let notAvailable = Code(rawValue: 50)
+        /// Ours: the host port is another pod's.
+        public static let portTaken = Code(rawValue: 101)
         /// The reference plugins' code for whatever has none of its own: the kernel refused, a check found a
         /// difference.
         public static let `internal` = Code(rawValue: 999)

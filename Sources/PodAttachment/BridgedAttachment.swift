@@ -86,13 +86,14 @@ public struct BridgedAttachment: Sendable {
     private var bridgeSteps: [Step] {
         let name = configuration.bridge
         var steps: [Step] = []
-        if let bridge {
-            if !bridge.link.isUp { steps.append(.setUp(.host(name))) }
-        } else {
+        if bridge == nil {
             steps.append(.makeBridge(name, mac: newBridgeMAC, mtu: mtu))
+            // Until it has asked for its own address the kernel asks for no pod's, and forwards nothing to one: 2 s.
+            steps.append(.set(.of(name, .ipv6, "accept_dad", "0"), .host))
         }
         // A router on the bridge is no router of the node.
         steps.append(.set(.of(name, .ipv6, "accept_ra", "0"), .host))
+        if bridge?.link.isUp != true { steps.append(.setUp(.host(name))) }
         if configuration.promiscuous { steps.append(.setPromiscuous(.host(name))) }
         return steps
     }

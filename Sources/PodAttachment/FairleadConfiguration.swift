@@ -12,6 +12,7 @@ public struct FairleadConfiguration: Sendable {
     /// The Ethernet address asked for.
     public var mac: MACAddress?
     public var nameService: NameService
+    public var hostPorts: HostPortConfiguration
 
     /// What happens before the node agent has admitted a pod to its policy.
     public enum PolicyGate: Hashable, Sendable {
@@ -35,14 +36,13 @@ public struct FairleadConfiguration: Sendable {
         addressPlugin = plugin
         mac = try configuration.requestedMAC(arguments)
         nameService = try configuration.nameService()
+        hostPorts = try HostPortConfiguration(configuration)
         let runtime = try reader.object("runtimeConfig")
-        for key in ["portMappings", "bandwidth"] {
-            if let value = runtime.object[key], !value.asksForNothing {
-                throw CNIError(
-                    .unsupportedField,
-                    "runtimeConfig.\(key): this version does not provide it; remove it from the plugin's capabilities",
-                    details: value.text)
-            }
+        if let value = runtime.object["bandwidth"], !value.asksForNothing {
+            throw CNIError(
+                .unsupportedField,
+                "runtimeConfig.bandwidth: this version does not provide it; remove it from the plugin's capabilities",
+                details: value.text)
         }
     }
 

@@ -115,7 +115,7 @@ struct AttachmentExecutor: ~Copyable {
     private mutating func perform(_ step: Step) throws(CNIError) {
         switch step {
         case .makeBridge(let name, let mac, let mtu):
-            let bridge = NewLink(name, mac: mac, mtu: mtu, isUp: true)
+            let bridge = NewLink(name, mac: mac, mtu: mtu)
             do throws(KernelError) { try host.addBridge(bridge) } catch {
                 throw CNIError("failed to create bridge \"\(name)\"", error)
             }

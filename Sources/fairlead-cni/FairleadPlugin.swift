@@ -29,12 +29,31 @@ struct FairleadPlugin: Plugin {
                 request.attachment, leased: leased, configuration: configuration, underlay: underlay)
             try executor.run(plan.steps)
             do throws(CNIError) {
-                return try announce(plan, request, configuration, arguments)
+                return try mappingPorts(of: request, configuration.hostPorts, to: plan.addresses) {
+                    () throws(CNIError) in
+                    try announce(plan, request, configuration, arguments)
+                }
             } catch {
                 throw executor.takingBack(after: error)
             }
         } catch {
             throw delegate.releasing(request, after: error)
+        }
+    }
+
+    /// Runs `body` with the pod's host ports mapped, and takes them back where it fails.
+    private func mappingPorts<Result>(
+        of request: AttachmentRequest, _ configuration: HostPortConfiguration, to addresses: [IPAddress],
+        _ body: () throws(CNIError) -> Result
+    ) throws(CNIError) -> Result {
+        guard !configuration.mappings.isEmpty else { return try body() }
+        let tag = AttachmentTag(network: request.configuration.name, request.attachment)
+        let first = AddressFamily.allCases.compactMap { family in addresses.first { $0.family == family }?.hostPrefix }
+        try interruption("map host ports")
+        try HostPorts.map(configuration, to: first, for: tag)
+        do throws(CNIError) { return try body() } catch {
+            try? HostPorts.unmap(tag)
+            throw error
         }
     }
 
@@ -67,10 +86,19 @@ struct FairleadPlugin: Plugin {
     }
 
     func delete(_ request: AttachmentRequest) throws(CNIError) {
-        // The interfaces first: an address must not be given to another while somebody can still use it.
+        var cleanup = Cleanup()
+        cleanup.run { () throws(CNIError) in
+            try HostPorts.unmap(AttachmentTag(network: request.configuration.name, request.attachment))
+        }
+        // The interfaces before the addresses: one must not be given to another while somebody can still use it.
         try removeInterfaces(of: request, hostInterface: request.attachment.routedHostInterface)
-        try AttachmentRecords(folder: StateFolder(request.configuration)).remove(request.attachment)
-        if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
+        cleanup.run { () throws(CNIError) in
+            try AttachmentRecords(folder: StateFolder(request.configuration)).remove(request.attachment)
+        }
+        cleanup.run { () throws(CNIError) in
+            if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
+        }
+        try cleanup.finish()
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
@@ -89,6 +117,10 @@ struct FairleadPlugin: Plugin {
         try observed.checkPod(of: request, against: previous)
         try observed.checkRouted(request.attachment, against: previous)
         let records = AttachmentRecords(folder: try StateFolder(request.configuration))
+        let ports = try HostPortConfiguration(request.configuration)
+        try HostPorts.check(
+            ports, to: previous.firstAddresses(of: request.attachment.interface),
+            for: AttachmentTag(network: request.configuration.name, request.attachment))
         guard try records.read(request.attachment) != nil else {
             throw CNIError(
                 .internal, "attachment record \(AttachmentRecord.fileName(of: request.attachment)) not found",
@@ -98,12 +130,8 @@ struct FairleadPlugin: Plugin {
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
         let valid = try request.configuration.validAttachments()
-        var failure: CNIError?
-        let note = { (body: () throws(CNIError) -> Void) in
-            do throws(CNIError) { try body() } catch { failure = failure ?? error }
-        }
-        // Whatever fails, the rest is still collected; the first failure is reported.
-        note { () throws(CNIError) in
+        var cleanup = Cleanup()
+        cleanup.run { () throws(CNIError) in
             let records = AttachmentRecords(folder: try StateFolder(request.configuration))
             for record in try records.all(of: request.configuration.name) where !valid.contains(record.attachment) {
                 let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
@@ -111,12 +139,15 @@ struct FairleadPlugin: Plugin {
                 try records.remove(record.attachment)
             }
         }
-        note { () throws(CNIError) in
+        cleanup.run { () throws(CNIError) in
+            try HostPorts.collectGarbage(of: request.configuration.name, except: valid)
+        }
+        cleanup.run { () throws(CNIError) in
             if let type = try request.configuration.addressPlugin() {
                 try AddressDelegate(type).collectGarbage(request)
             }
         }
-        if let failure { throw failure }
+        try cleanup.finish()
     }
 
     func status(_ request: NetworkRequest) throws(CNIError) {

@@ -9,7 +9,9 @@ struct Invocation {
     static let version = "0.1.0"
 
     /// The plugins of this binary.
-    static let plugins: [any Plugin] = [FairleadPlugin(), BridgePlugin(), HostLocalPlugin(), LoopbackPlugin()]
+    static let plugins: [any Plugin] = [
+        FairleadPlugin(), BridgePlugin(), HostLocalPlugin(), LoopbackPlugin(), PortmapPlugin(),
+    ]
 
     private static var names: String { plugins.map(\.name).joined(separator: ", ") }
 

@@ -49,7 +49,11 @@ extension Attaching {
         let pod = try node.pod()
         // Addresses by name, because a step's description holds them and round robin would change them.
         let configuration = node.configuration(attaching.keys)
-            .with("runtimeConfig", ["ips": ["10.88.0.7", "fd00:88::7"]])
+            .with(
+                "runtimeConfig",
+                [
+                    "ips": ["10.88.0.7", "fd00:88::7"], "portMappings": [["hostPort": 8080, "containerPort": 80]],
+                ])
         var steps: [String] = []
         while true {
             let wire = Tripwire(at: steps.count + 1)
@@ -72,7 +76,8 @@ extension Attaching {
             #expect(steps.contains { $0.hasPrefix(word) }, "\(steps)")
         }
         if attaching == .fairlead {
-            #expect(steps.suffix(2) == ["write the attachment record", "pass the policy gate"])
+            #expect(
+                steps.suffix(3) == ["map host ports", "write the attachment record", "pass the policy gate"])
         }
         #expect(try node.run(attaching.rawValue, "DEL", configuration, netns: pod.path).isSuccess)
     }

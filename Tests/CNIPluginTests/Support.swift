@@ -114,6 +114,7 @@ final class Node {
         found += try files("leases/pods").filter { IPAddress($0) != nil }.map { "lease \($0)" }
         found += try files("leases/pods/.fairlead/by-owner").map { "owner \($0)" }
         found += try files("state/attachments").map { "record \($0)" }
+        found += try elements(of: "fairlead-hostports")
         return found.sorted()
     }
 

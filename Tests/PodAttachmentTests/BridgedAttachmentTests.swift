@@ -29,7 +29,8 @@ private func existing(
             leased("10.1.2.2/24", "fd00::2/64 fd00::1"), #", "isDefaultGateway": true, "hairpinMode": true"#)
         #expect(
             try plan.steps().map(\.description) == [
-                "make bridge br0", "set net/ipv6/conf/br0/accept_ra = 0",
+                "make bridge br0", "set net/ipv6/conf/br0/accept_dad = 0", "set net/ipv6/conf/br0/accept_ra = 0",
+                "set br0 up",
                 "make veth vethd162ccb905e to the pod's eth0 on bridge br0", "set port vethd162ccb905e hairpin",
                 "set net/ipv6/conf/vethd162ccb905e/accept_ra = 0", "set net/ipv6/conf/lo/disable_ipv6 = 0 in the pod",
                 "set net/ipv6/conf/eth0/disable_ipv6 = 0 in the pod",
@@ -40,7 +41,8 @@ private func existing(
                 "pin the Ethernet address of br0", "add address fd00::1/64 to br0", "pin the Ethernet address of br0",
                 "set net/ipv4/ip_forward = 1", "set net/ipv6/conf/all/forwarding = 1",
                 "add route 0.0.0.0/0 via 10.1.2.1 on the pod's eth0", "add route ::/0 via fd00::1 on the pod's eth0",
-                "forget neighbour 10.1.2.2 on br0", "forget neighbour fd00::2 on br0", "wait for vethd162ccb905e to run",
+                "forget neighbour 10.1.2.2 on br0", "forget neighbour fd00::2 on br0",
+                "wait for vethd162ccb905e to run",
                 "wait for the pod to take in packets to fd00::2", "wait for the host to take in packets to fd00::1",
             ])
     }
@@ -72,7 +74,8 @@ private func existing(
         let plan = try bridged(leased(), #", "portIsolation": true, "promiscMode": true"#)
         #expect(
             try plan.steps().map(\.description) == [
-                "make bridge br0", "set net/ipv6/conf/br0/accept_ra = 0", "set br0 promiscuous",
+                "make bridge br0", "set net/ipv6/conf/br0/accept_dad = 0", "set net/ipv6/conf/br0/accept_ra = 0",
+                "set br0 up", "set br0 promiscuous",
                 "make veth vethd162ccb905e to the pod's eth0 on bridge br0", "set port vethd162ccb905e isolated",
                 "set net/ipv6/conf/vethd162ccb905e/accept_ra = 0", "set the pod's eth0 up",
                 "wait for vethd162ccb905e to run",

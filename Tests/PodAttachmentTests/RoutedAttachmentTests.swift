@@ -102,7 +102,7 @@ private func routed(
             "mac: 01:00:5e:00:00:01 is not the address of one interface"
         ),
         (#", "runtimeConfig": {"mac": "zz"}"#, 7, #"runtimeConfig.mac: "zz" is no Ethernet address"#),
-        (#", "runtimeConfig": {"portMappings": [{"HostPort": 80}]}"#, 2, "runtimeConfig.portMappings"),
+        (#", "runtimeConfig": {"portMappings": [{"HostPort": 80}]}"#, 7, "runtimeConfig.portMappings[0].containerPort"),
         (#", "runtimeConfig": {"bandwidth": {"IngressRate": 1000}}"#, 2, "runtimeConfig.bandwidth"),
     ])
     func `what cannot be done is refused by key`(keys: String, code: UInt, message: String) {

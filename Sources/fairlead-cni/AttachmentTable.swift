@@ -1,0 +1,104 @@
+import CNIProtocol
+import KernelInterface
+import NetworkAddresses
+import Nftables
+import PodAttachment
+import SystemPackage
+
+/// A table of the packet filter that holds something for each attachment.
+struct AttachmentTable: ~Copyable {
+    let frame: Ruleset
+    private let socket: NftablesSocket
+
+    /// Opens the table of the calling thread's namespace, whether it is there or not.
+    static func open(_ frame: Ruleset) throws(CNIError) -> AttachmentTable {
+        let socket = try kernel { () throws(KernelError) in try NftablesSocket.open() }
+        return AttachmentTable(frame: frame, socket: socket)
+    }
+
+    private init(frame: Ruleset, socket: consuming NftablesSocket) {
+        self.frame = frame
+        self.socket = socket
+    }
+
+    /// The whole table; nil where there is none.
+    func observe() throws(CNIError) -> Ruleset? {
+        try kernel { () throws(KernelError) in try socket.observe(frame.table) }
+    }
+
+    /// The table with only those elements that have the keys of `part`.
+    func observe(keysOf part: Contribution) throws(CNIError) -> Ruleset? {
+        try kernel { () throws(KernelError) in
+            guard var table = try socket.observe(frame.table, elements: false) else { return nil }
+            for member in part.members {
+                guard let element = try socket.element(member.element.key, of: member.set, in: frame.table) else {
+                    continue
+                }
+                table.sets[member.set]?.elements[element.key] = element
+            }
+            return table
+        }
+    }
+
+    /// Sends the edits that `decide` makes, again where another process was quicker.
+    func change(_ decide: () throws(CNIError) -> [Change]) throws(CNIError) {
+        var attemptsLeft = 5
+        while true {
+            attemptsLeft -= 1
+            let changes = try decide()
+            do throws(KernelError) {
+                return try socket.apply(changes, to: frame.table)
+            } catch  where attemptsLeft > 0 && Self.collisions.contains(error.errno) {
+                // What was looked at has changed: the kernel refused the whole batch, and the next look decides.
+                continue
+            } catch {
+                throw CNIError(error)
+            }
+        }
+    }
+
+    /// Something went, came, or came into use between the look and the batch.
+    private static let collisions: Set<Errno> = [.noSuchFileOrDirectory, .fileExists, .resourceBusy]
+
+    /// Removes the elements that `isGone` says so of by their comments, and the chains that nothing leads to then.
+    ///
+    /// - Returns: what the table held before; nil where nothing had to go.
+    @discardableResult
+    func remove(where isGone: (String?) -> Bool) throws(CNIError) -> Ruleset? {
+        var before: Ruleset?
+        try change { () throws(CNIError) in
+            before = try observe()
+            let changes = before?.removing(where: isGone) ?? []
+            if changes.isEmpty { before = nil }
+            return changes
+        }
+        guard let before else { return nil }
+        var after = before
+        for change in before.removing(where: isGone) { after.apply(change) }
+        for chain in after.unusedChains(frame: frame) {
+            // Where it is in use again, or another process has removed it, it is no concern of ours.
+            try? kernel { () throws(KernelError) in
+                try socket.apply([.replaceRules([], chain: chain), .removeChain(chain)], to: frame.table)
+            }
+        }
+        return before
+    }
+
+    /// Fails where the table lacks something of its frame or of an attachment's part.
+    func check(_ part: Contribution) throws(CNIError) {
+        guard let table = try observe(keysOf: part) else {
+            throw CNIError(.internal, "table \(frame.table) not found")
+        }
+        for (name, chain) in frame.chains.merging(part.chains, uniquingKeysWith: { $1 }) {
+            guard table.chains[name]?.rules == chain.rules, table.chains[name]?.hook == chain.hook else {
+                throw CNIError(.internal, "chain \(name) of table \(frame.table) is missing or was changed")
+            }
+        }
+        for member in part.members {
+            guard table.sets[member.set]?.elements[member.element.key] == member.element else {
+                let text = frame.sets[member.set]?.definition.text(of: member.element) ?? "\(member.element.key.bytes)"
+                throw CNIError(.internal, "\(member.set) of table \(frame.table) does not hold \(text)")
+            }
+        }
+    }
+}

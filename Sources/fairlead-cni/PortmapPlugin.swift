@@ -1,0 +1,45 @@
+import CNIProtocol
+import KernelInterface
+import NetworkAddresses
+import PodAttachment
+
+/// Ports of the node for a pod that the plugins before it in the list have attached.
+struct PortmapPlugin: Plugin {
+    let name = "portmap"
+
+    func add(_ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
+        let configuration = try HostPortConfiguration(request.configuration)
+        guard let previous = try request.configuration.previousResult() else {
+            throw CNIError(.invalidConfiguration, "must be called as chained plugin", details: "prevResult is missing")
+        }
+        let tag = AttachmentTag(network: request.configuration.name, request.attachment)
+        try HostPorts.map(configuration, to: previous.firstAddresses(of: request.attachment.interface), for: tag)
+        return previous
+    }
+
+    func delete(_ request: AttachmentRequest) throws(CNIError) {
+        try HostPorts.unmap(AttachmentTag(network: request.configuration.name, request.attachment))
+    }
+
+    func check(_ request: AttachmentRequest) throws(CNIError) {
+        let configuration = try HostPortConfiguration(request.configuration)
+        let previous = try request.configuration.requiredPreviousResult()
+        let tag = AttachmentTag(network: request.configuration.name, request.attachment)
+        try HostPorts.check(configuration, to: previous.firstAddresses(of: request.attachment.interface), for: tag)
+    }
+
+    func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
+        try HostPorts.collectGarbage(
+            of: request.configuration.name, except: request.configuration.validAttachments())
+    }
+
+    /// Fails where the kernel has no packet filter to map ports with.
+    func status(_ request: NetworkRequest) throws(CNIError) {
+        _ = try HostPortConfiguration(request.configuration)
+        do throws(KernelError) {
+            _ = try NftablesSocket.open().tables()
+        } catch {
+            throw CNIError(.notAvailable, "host ports need nftables: \(error)")
+        }
+    }
+}
