@@ -1,7 +1,9 @@
 import AsyncHTTPClient
 import KubernetesObjects
 import NIOCore
+import NIOPosix
 import Synchronization
+import SystemPackage
 
 /// Follows an API server, and says what it says as a folder of manifests would.
 ///
@@ -157,6 +159,14 @@ public final class KubernetesWatcher: Sendable {
         case let error as HTTPClientError: error.shortDescription
         case let error as CredentialError: error.description
         case let error as Gibberish: error.description
+        case let error as IOError: Errno(rawValue: error.errnoCode).description
+        // Every address the name has was tried; the first one's failure stands for all.
+        case let error as NIOConnectionError:
+            if let first = error.connectionErrors.first {
+                description(of: first.error)
+            } else {
+                "\(error.host) has no address that can be found"
+            }
         case is ObjectTooLong: "an object is longer than \(ObjectTooLong.limit >> 20) MiB"
         default: String("\(error)".prefix(300))
         }

@@ -117,6 +117,23 @@ import Testing
         }
     }
 
+    @Test(arguments: ["127.0.0.1", "localhost"])
+    func `a server that is down is said to be, and waited for`(host: String) async throws {
+        let server = TestServer()
+        try await server.start()
+        await server.stop()
+        var access = server.access
+        access.server.host = host
+        try await server.followed(access: access) { listener in
+            try await listener.wait("a note") { !$0.notes.isEmpty }
+            #expect(
+                listener.now.notes
+                    == ["https://\(host):\(server.port): cannot watch services: Connection refused"])
+            try await server.start()
+            try await listener.wait("synced") { $0.isSynced && $0.notes.isEmpty }
+        }
+    }
+
     @Test func `too many requests: as long as the server asked, and no sooner`() async throws {
         let server = TestServer()
         server.order(.status(429, retryAfter: 1), .watch, .services)
