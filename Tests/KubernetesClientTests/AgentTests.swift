@@ -47,6 +47,7 @@ extension Trait where Self == ConditionTrait {
     @Test(.needsRoot)
     func `the kernel holds the server's services, through a restart of it too`() async throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         let namespace = try NetworkNamespace.anonymous()
         let socket = try namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
         let name = try #require(InterfaceName("lo"))
@@ -126,6 +127,7 @@ extension Trait where Self == ConditionTrait {
 
     @Test(.needsRoot) func `a kubeconfig that leads nowhere is said to`() throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         let path = try folder.write("config", KubeconfigTests.file(cluster: "server: nowhere"))
         let namespace = try NetworkNamespace.anonymous()
         let captured = try namespace.withEntered { () throws(KernelError) in

@@ -57,6 +57,7 @@ import Testing
 
     @Test func `certificates and keys come from the file or from beside it`() throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         try folder.write("ca.pem", "authority")
         try folder.write("client.key", "key")
         let path = try folder.write(
@@ -159,6 +160,7 @@ import Testing
 
     @Test func `a pod finds its cluster in its environment and its service account`() throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         let environment = ["KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"]
         #expect {
             try ClusterAccess.inCluster(environment: environment, folder: folder.path)
@@ -194,6 +196,7 @@ import Testing
     @Test(arguments: [("2126-01-01T00:00:00Z", 1), ("2020-01-01T00:00:00Z", 3)])
     func `what a plugin made is used until it expires`(expiry: String, runs: Int) async throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         let source = source(
             try plugin(Self.answer("{\"token\":\"t\",\"expirationTimestamp\":\"\(expiry)\"}"), in: folder))
         for _ in 0..<3 { #expect(try await source.current().credentials.authorization == "Bearer t") }
@@ -202,6 +205,7 @@ import Testing
 
     @Test func `a plugin is told of the cluster and given its variables`() async throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         let script = "echo \"$COLOUR $KUBERNETES_EXEC_INFO\" >\(folder.path)/told\n" + Self.answer("{\"token\":\"t\"}")
         _ = try await source(try plugin(script, in: folder)).current()
         #expect(
@@ -222,6 +226,7 @@ import Testing
     ])
     func `a plugin that fails is named, with how`(script: String, message: String) async throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         let plugin = try plugin(script, in: folder)
         await #expect {
             try await source(plugin).current()

@@ -64,6 +64,7 @@ import Testing
 
     @Test func `a token that was replaced is read again`() async throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         let path = try folder.write("token", "first\n")
         let server = TestServer()
         try await server.start()
@@ -84,6 +85,7 @@ import Testing
 
     @Test func `a plugin is asked again when what it made is refused, and not before`() async throws {
         let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
         try folder.write("answer", "one")
         let plugin = try folder.write(
             "plugin",
