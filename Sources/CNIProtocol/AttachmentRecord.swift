@@ -105,20 +105,16 @@ extension ConfigurationReader {
 extension AttachmentID {
     /// A number that stands for the attachment: the same in every process and at every boot.
     ///
-    /// Names of interfaces and Ethernet addresses are made of it, so that DEL finds them with nothing but the request.
-    public var fingerprint: UInt64 { stableFingerprint(of: containerID, interface.description) }
-}
-
-/// A number that stands for some names: the same in every process and at every boot.
-///
-/// FNV-1a over the names with a byte between that none can hold, mixed so that every bit counts in any part of it.
-public func stableFingerprint(of names: String...) -> UInt64 {
-    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-    for (index, name) in names.enumerated() {
-        if index > 0 { hash = (hash ^ 0) &* 0x100_0000_01b3 }
-        for byte in name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    /// FNV-1a over both names with a byte between that neither can hold, mixed so that every bit counts in any part of
+    /// it. Names of interfaces and Ethernet addresses are made of it, so that DEL finds them with nothing but the
+    /// request.
+    public var fingerprint: UInt64 {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for part in [containerID, "\0", interface.description] {
+            for byte in part.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        }
+        hash = (hash ^ hash >> 33) &* 0xff51_afd7_ed55_8ccd
+        hash = (hash ^ hash >> 33) &* 0xc4ce_b9fe_1a85_ec53
+        return hash ^ hash >> 33
     }
-    hash = (hash ^ hash >> 33) &* 0xff51_afd7_ed55_8ccd
-    hash = (hash ^ hash >> 33) &* 0xc4ce_b9fe_1a85_ec53
-    return hash ^ hash >> 33
 }

@@ -81,7 +81,7 @@ public struct NameService: Hashable, Sendable {
 
     public init() {}
 
-    init(parsing reader: ConfigurationReader) throws(CNIError) {
+    public init(parsing reader: ConfigurationReader) throws(CNIError) {
         nameservers = try reader.strings("nameservers")
         domain = try reader.string("domain") ?? ""
         search = try reader.strings("search")

@@ -306,7 +306,8 @@ extension Link {
                 isUp: flags & UInt32(IFF_UP) != 0, hasCarrier: flags & IFF_LOWER_UP != 0,
                 isRunning: flags & UInt32(IFF_RUNNING) != 0, bridge: master == 0 ? nil : master,
                 peerIndex: peer == 0 ? nil : peer,
-                peerNamespaceID: isElsewhere ? namespace : nil)
+                peerNamespaceID: isElsewhere ? namespace : nil,
+                alias: rtnl_link_get_ifalias(object).map { String(cString: $0) })
         }
         guard let read else { return nil }
         self = read

@@ -96,6 +96,24 @@ extension ObservedAttachment {
         }
     }
 
+    /// Fails where the host does not route to the pod over a veth of its own.
+    public func checkPointToPoint(
+        _ attachment: AttachmentID, host: InterfaceName, against previous: AttachmentResult
+    ) throws(CNIError) {
+        let link = try checkHostInterface(host, against: previous)
+        for address in podAddressesExpected(of: attachment, in: previous) {
+            guard hostRoutes.contains(where: { $0.destination == address.hostPrefix && $0.gateway == nil }) else {
+                throw CNIError(.internal, "Expected Route \(address) on \(link.name) not found in routing table")
+            }
+        }
+    }
+
+    private func podAddressesExpected(of attachment: AttachmentID, in previous: AttachmentResult) -> [IPAddress] {
+        let name = attachment.interface.description
+        let index = previous.interfaces.firstIndex { $0.name == name && !$0.sandbox.isEmpty }
+        return previous.addresses.filter { $0.interface == nil || $0.interface == index }.map(\.prefix.address)
+    }
+
     /// Fails where the pod is not on its bridge.
     public func checkBridged(
         _ attachment: AttachmentID, bridge name: InterfaceName, against previous: AttachmentResult
@@ -117,12 +135,14 @@ extension ObservedAttachment {
         }
     }
 
-    /// The host's end of a bridged attachment, by the result of its ADD: the reference plugin's has a name of its own.
+    /// The host's end of an attachment, by the result of its ADD: the reference plugin's has a name of its own.
+    ///
+    /// - Parameter bridge: the interface of the host that is not meant.
     public static func port(
-        of attachment: AttachmentID, bridge: InterfaceName, in previous: AttachmentResult
+        of attachment: AttachmentID, bridge: InterfaceName? = nil, in previous: AttachmentResult
     ) -> InterfaceName {
         let names = previous.interfaces.compactMap { interface in
-            interface.sandbox.isEmpty && interface.name != bridge.description ? InterfaceName(interface.name) : nil
+            interface.sandbox.isEmpty && interface.name != bridge?.description ? InterfaceName(interface.name) : nil
         }
         return names.first ?? attachment.bridgedHostInterface
     }

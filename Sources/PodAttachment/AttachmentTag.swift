@@ -18,7 +18,7 @@ public struct AttachmentTag: Hashable, Sendable, CustomStringConvertible {
     private static func part(_ name: String, limit: Int) -> String {
         let isPlain = name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "\"") }
         guard isPlain, name.utf8.count <= limit, name.utf8.first != UInt8(ascii: "#") else {
-            let digits = String(stableFingerprint(of: name), radix: 16)
+            let digits = String(StableHash(name).value, radix: 16)
             return "#" + String(repeating: "0", count: 16 - digits.count) + digits
         }
         return name

@@ -3,6 +3,8 @@ public import NetworkAddresses
 
 /// The keys of the `bridge` plugin.
 public struct BridgeConfiguration: Sendable {
+    /// The name of the network.
+    public var network: String
     public var bridge: InterfaceName
     public var isGateway: Bool
     public var isDefaultGateway: Bool
@@ -11,6 +13,8 @@ public struct BridgeConfiguration: Sendable {
     public var hairpin: Bool
     public var promiscuous: Bool
     public var portIsolation: Bool
+    /// Whether what the pod sends out of its network gets the node's address.
+    public var masquerades: Bool
     /// The pod's end stays down and without addresses, for somebody else to finish.
     public var leavesPodInterfaceDown: Bool
     /// Nil where the network is a plain layer 2 one.
@@ -21,6 +25,7 @@ public struct BridgeConfiguration: Sendable {
 
     public init(_ configuration: NetworkConfiguration, arguments: CNIArguments) throws(CNIError) {
         let reader = configuration.reader
+        network = configuration.name
         bridge = try Self.bridgeName(reader)
         isDefaultGateway = try reader.isTrue("isDefaultGateway")
         let isGateway = try reader.isTrue("isGateway")
@@ -30,6 +35,7 @@ public struct BridgeConfiguration: Sendable {
         hairpin = try reader.isTrue("hairpinMode")
         promiscuous = try reader.isTrue("promiscMode")
         portIsolation = try reader.isTrue("portIsolation")
+        masquerades = try reader.isTrue("ipMasq")
         leavesPodInterfaceDown = try reader.isTrue("disableContainerInterface")
         addressPlugin = try configuration.addressPlugin()
         mac = try configuration.requestedMAC(arguments)
@@ -58,11 +64,6 @@ public struct BridgeConfiguration: Sendable {
     }
 
     private static func refuseUnsupported(_ reader: ConfigurationReader) throws(CNIError) {
-        if try reader.isTrue("ipMasq") {
-            throw CNIError(
-                .unsupportedField,
-                "ipMasq: true is not supported; set it to false and masquerade the pods' addresses on the node")
-        }
         for key in ["macspoofchk", "enabledad"] where try reader.isTrue(key) {
             throw CNIError(.unsupportedField, "\(key): true is not supported; remove the key")
         }

@@ -102,7 +102,11 @@ public struct BridgedAttachment: Sendable {
         // The pod's end comes up last: going up with an address is what makes the kernel announce it.
         let pod = VethEnd(name: attachment.interface, mac: podMAC, mtu: mtu)
         let host = VethEnd(name: hostInterface, mac: attachment.hostMAC, mtu: mtu)
-        var steps: [Step] = [.makeVeth(host: host, pod: pod, bridge: configuration.bridge)]
+        let tag = AttachmentTag(network: configuration.network, attachment)
+        var steps: [Step] = [
+            .makeVeth(host: host, pod: pod, bridge: configuration.bridge),
+            .label(.host(hostInterface), tag.description),
+        ]
         if configuration.hairpin || configuration.portIsolation {
             steps.append(
                 .setPort(hostInterface, hairpin: configuration.hairpin, isolated: configuration.portIsolation))

@@ -40,8 +40,11 @@ public enum Step: Hashable, Sendable {
     /// Both ends in one request, the host's end up and a port of `bridge`, the pod's end down.
     case makeVeth(host: VethEnd, pod: VethEnd, bridge: InterfaceName?)
     case setPort(InterfaceName, hairpin: Bool, isolated: Bool)
+    /// Says whose the interface is: for people, and for GC (`ip link` shows it as `alias`).
+    case label(Place, String)
     case set(Setting, Place.Side)
-    case addAddress(IPPrefix, Place)
+    /// Without the prefix route, the address's network is not on the link.
+    case addAddress(IPPrefix, Place, prefixRoute: Bool = true)
     case removeAddress(IPPrefix, Place)
     case addRoute(PlannedRoute, Place)
     /// What the address's last owner left in the neighbour table goes.
@@ -59,10 +62,10 @@ public enum Step: Hashable, Sendable {
         case .makeVeth(let host, _, _): .removeLink(host.name)
         // What an interface of the pod has goes with the interface, and what the host's end of the veth has as well;
         // only a bridge outlives the attachment.
-        case .addAddress(let prefix, let place): place.side == .host ? .removeAddress(prefix, place) : nil
+        case .addAddress(let prefix, let place, _): place.side == .host ? .removeAddress(prefix, place) : nil
         case .removeAddress(let prefix, let place): .addAddress(prefix, place)
         // Forwarding, and a bridge that is up, are how a node with pods is.
-        case .setUp, .pinMAC, .setPromiscuous, .setPort, .set, .addRoute, .forgetNeighbor, .setNeighbor: nil
+        case .setUp, .pinMAC, .setPromiscuous, .setPort, .label, .set, .addRoute, .forgetNeighbor, .setNeighbor: nil
         case .awaitRunning, .awaitDelivery: nil
         }
     }
@@ -114,13 +117,16 @@ public struct PlannedRoute: Hashable, Sendable, CustomStringConvertible {
     public var destination: IPPrefix
     public var gateway: IPAddress?
     public var onLink: Bool
+    /// The source address that programs get.
+    public var source: IPAddress?
     public var origin: RouteOrigin
     public var mtu: Int?
 
     public init(
-        to destination: IPPrefix, via gateway: IPAddress? = nil, onLink: Bool = false, origin: RouteOrigin,
-        mtu: Int? = nil
+        to destination: IPPrefix, via gateway: IPAddress? = nil, onLink: Bool = false, source: IPAddress? = nil,
+        origin: RouteOrigin, mtu: Int? = nil
     ) {
+        self.source = source
         self.destination = destination
         self.gateway = gateway
         self.onLink = onLink
@@ -134,7 +140,9 @@ public struct PlannedRoute: Hashable, Sendable, CustomStringConvertible {
 
     /// The route on the interface of this number.
     public func route(on link: Int32) -> Route {
-        Route(to: destination, via: gateway, link: link, onLink: onLink, origin: origin, mtu: mtu)
+        Route(
+            to: destination, via: gateway, link: link, onLink: onLink, preferredSource: source, origin: origin,
+            mtu: mtu)
     }
 }
 
@@ -149,8 +157,9 @@ extension Step: CustomStringConvertible {
             "make veth \(host.name) to the pod's \(pod.name)" + (bridge.map { " on bridge \($0)" } ?? "")
         case .setPort(let port, let hairpin, let isolated):
             "set port \(port)" + (hairpin ? " hairpin" : "") + (isolated ? " isolated" : "")
+        case .label(let place, let text): "label \(place) \(text)"
         case .set(let setting, let side): "set \(setting)" + (side == .host ? "" : " in the pod")
-        case .addAddress(let prefix, let place): "add address \(prefix) to \(place)"
+        case .addAddress(let prefix, let place, _): "add address \(prefix) to \(place)"
         case .removeAddress(let prefix, let place): "remove address \(prefix) from \(place)"
         case .addRoute(let route, let place): "add route \(route) on \(place)"
         case .forgetNeighbor(let address, let place): "forget neighbour \(address) on \(place)"

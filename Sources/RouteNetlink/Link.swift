@@ -21,6 +21,8 @@ public struct Link: Hashable, Sendable {
     public var peerIndex: Int32?
     /// The kernel's number, in this namespace, for the namespace in which `peerIndex` counts (`IFLA_LINK_NETNSID`).
     public var peerNamespaceID: Int32?
+    /// What an administrator or a program has noted about the interface (`IFLA_IFALIAS`).
+    public var alias: String?
 
     public enum Kind: Hashable, Sendable {
         case loopback
@@ -34,7 +36,7 @@ public struct Link: Hashable, Sendable {
     public init(
         index: Int32, name: InterfaceName, kind: Kind, mac: MACAddress? = nil, mtu: Int = 1500, isUp: Bool = true,
         hasCarrier: Bool = true, isRunning: Bool = true, bridge: Int32? = nil, peerIndex: Int32? = nil,
-        peerNamespaceID: Int32? = nil
+        peerNamespaceID: Int32? = nil, alias: String? = nil
     ) {
         self.index = index
         self.name = name
@@ -47,6 +49,7 @@ public struct Link: Hashable, Sendable {
         self.bridge = bridge
         self.peerIndex = peerIndex
         self.peerNamespaceID = peerNamespaceID
+        self.alias = alias
     }
 }
 

@@ -7,7 +7,8 @@ struct AddressDelegate {
 
     init(_ type: String) {
         // A start of the same binary again would double the time of an ADD.
-        own = type == HostLocalPlugin().name ? HostLocalPlugin() : nil
+        let plugins: [any Plugin] = [HostLocalPlugin(), StaticPlugin()]
+        own = plugins.first { $0.name == type }
         foreign = ForeignPlugin(type: type)
     }
 

@@ -137,10 +137,16 @@ struct AttachmentExecutor: ~Copyable {
             try at(.host(port)) { socket, index throws(KernelError) in
                 try socket.setBridgePort(link: index, hairpin: hairpin, isolated: isolated)
             }
+        case .label(let place, let text):
+            try at(place) { socket, index throws(KernelError) in
+                try socket.change(link: index, LinkChange(alias: text))
+            }
         case .set(let setting, let side):
             try set(setting, on: side)
-        case .addAddress(let prefix, let place):
-            try at(place) { socket, index throws(KernelError) in try socket.add(InterfaceAddress(prefix, link: index)) }
+        case .addAddress(let prefix, let place, let prefixRoute):
+            try at(place) { socket, index throws(KernelError) in
+                try socket.add(InterfaceAddress(prefix, link: index), prefixRoute: prefixRoute)
+            }
         case .removeAddress(let prefix, let place):
             try at(place) { socket, index throws(KernelError) in
                 try socket.remove(InterfaceAddress(prefix, link: index))

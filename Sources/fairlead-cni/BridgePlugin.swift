@@ -56,6 +56,12 @@ struct BridgePlugin: Plugin {
             let result = plan.result(sandbox: request.namespacePath, bridgeMAC: bridge?.mac)
             // A result that cannot be said in the configuration's version is a failure while it can be taken back.
             _ = try result.json(as: request.configuration.version)
+            if configuration.masquerades, !plan.addresses.isEmpty {
+                try interruption("masquerade the pod's addresses")
+                try Masquerade.add(
+                    plan.addresses.map(\.prefix),
+                    for: AttachmentTag(network: request.configuration.name, request.attachment))
+            }
             return result
         } catch {
             throw executor.takingBack(after: error)
@@ -81,9 +87,16 @@ struct BridgePlugin: Plugin {
     }
 
     func delete(_ request: AttachmentRequest) throws(CNIError) {
-        // The interfaces first: an address must not be given to another while somebody can still use it.
+        var cleanup = Cleanup()
+        cleanup.run { () throws(CNIError) in
+            try Masquerade.remove(AttachmentTag(network: request.configuration.name, request.attachment))
+        }
+        // The interfaces before the addresses: one must not be given to another while somebody can still use it.
         try removeInterfaces(of: request, hostInterface: request.attachment.bridgedHostInterface)
-        if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
+        cleanup.run { () throws(CNIError) in
+            if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
+        }
+        try cleanup.finish()
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
@@ -101,16 +114,37 @@ struct BridgePlugin: Plugin {
         }
         try observed.checkPod(of: request, against: previous)
         try observed.checkBridged(request.attachment, bridge: bridge, against: previous)
+        try checkMasquerade(of: request, against: previous)
     }
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
         // The list must make sense, whatever the IPAM plugin is.
-        _ = try request.configuration.validAttachments()
-        if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).collectGarbage(request) }
+        let valid = try request.configuration.validAttachments()
+        var cleanup = Cleanup()
+        cleanup.run { () throws(CNIError) in
+            try Masquerade.collectGarbage(of: request.configuration.name, except: valid)
+        }
+        cleanup.run { () throws(CNIError) in try collectInterfaces(of: request.configuration.name, except: valid) }
+        cleanup.run { () throws(CNIError) in
+            if let type = try request.configuration.addressPlugin() {
+                try AddressDelegate(type).collectGarbage(request)
+            }
+        }
+        try cleanup.finish()
     }
 
     func status(_ request: NetworkRequest) throws(CNIError) {
         let configuration = try BridgeConfiguration(request.configuration, arguments: CNIArguments())
         if let type = configuration.addressPlugin { try AddressDelegate(type).status(request) }
     }
+}
+
+/// Fails where the pod's addresses should leave under the node's and do not.
+func checkMasquerade(of request: AttachmentRequest, against previous: AttachmentResult) throws(CNIError) {
+    guard try request.configuration.reader.bool("ipMasq") == true else { return }
+    let name = request.attachment.interface.description
+    let index = previous.interfaces.firstIndex { $0.name == name && !$0.sandbox.isEmpty }
+    let addresses = previous.addresses.filter { $0.interface == nil || $0.interface == index }.map(\.prefix)
+    try Masquerade.check(
+        addresses, for: AttachmentTag(network: request.configuration.name, request.attachment))
 }

@@ -10,7 +10,8 @@ struct Invocation {
 
     /// The plugins of this binary.
     static let plugins: [any Plugin] = [
-        FairleadPlugin(), BridgePlugin(), HostLocalPlugin(), LoopbackPlugin(), PortmapPlugin(),
+        FairleadPlugin(), BridgePlugin(), PointToPointPlugin(), HostLocalPlugin(), StaticPlugin(), LoopbackPlugin(),
+        PortmapPlugin(),
     ]
 
     private static var names: String { plugins.map(\.name).joined(separator: ", ") }

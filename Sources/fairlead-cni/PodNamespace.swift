@@ -70,3 +70,15 @@ func remove(_ name: InterfaceName, from socket: borrowing RouteSocket) throws(CN
         throw CNIError(error)
     }
 }
+
+/// Removes the host's ends of the network's attachments that are not in `valid`, by what they are labelled with.
+func collectInterfaces(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {
+    let isGarbage = AttachmentTag.garbage(of: network, except: valid)
+    let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
+    let links = try kernel { () throws(KernelError) in try host.links() }
+    var cleanup = Cleanup()
+    for link in links where link.kind == .veth && isGarbage(link.alias) {
+        cleanup.run { () throws(CNIError) in _ = try remove(link.name, from: host) }
+    }
+    try cleanup.finish()
+}

@@ -7,11 +7,18 @@ import Testing
 
 /// The plugins that attach pods.
 enum Attaching: String, CaseIterable, CustomTestStringConvertible {
-    case fairlead, bridge
+    case fairlead, bridge, ptp
 
     var testDescription: String { rawValue }
 
-    var keys: JSONObject { self == .bridge ? ["bridge": "br0", "isDefaultGateway": true, "hairpinMode": true] : [:] }
+    var keys: JSONObject {
+        switch self {
+        case .fairlead: [:]
+        case .bridge: ["bridge": "br0", "isDefaultGateway": true, "hairpinMode": true]
+        // A point to point link has the routes that the IPAM plugin gives it.
+        case .ptp: ["ipam": ["routes": [["dst": "0.0.0.0/0"], ["dst": "::/0"]]]]
+        }
+    }
 }
 
 private let versions = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]

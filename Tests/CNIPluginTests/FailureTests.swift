@@ -39,6 +39,7 @@ extension Attaching {
         return switch self {
         case .fairlead: FairleadPlugin(interruption: interruption)
         case .bridge: BridgePlugin(interruption: interruption)
+        case .ptp: PointToPointPlugin(interruption: interruption)
         }
     }
 }
@@ -48,7 +49,7 @@ extension Attaching {
         let node = try Node()
         let pod = try node.pod()
         // Addresses by name, because a step's description holds them and round robin would change them.
-        let configuration = node.configuration(attaching.keys)
+        let configuration = node.configuration(attaching.keys).with("ipMasq", true)
             .with(
                 "runtimeConfig",
                 [
@@ -75,6 +76,7 @@ extension Attaching {
         for word in ["reserve", "make veth", "add address", "add route", "set the pod's eth0 up"] {
             #expect(steps.contains { $0.hasPrefix(word) }, "\(steps)")
         }
+        if attaching != .fairlead { #expect(steps.last == "masquerade the pod's addresses") }
         if attaching == .fairlead {
             #expect(
                 steps.suffix(3) == ["map host ports", "write the attachment record", "pass the policy gate"])
@@ -138,7 +140,7 @@ extension Attaching {
         #expect(try node.remains() == [])
     }
 
-    @Test(arguments: ["fairlead", "bridge", "loopback"], ["ADD", "CHECK"])
+    @Test(arguments: ["fairlead", "bridge", "ptp", "loopback"], ["ADD", "CHECK"])
     func `a namespace that is none is refused`(plugin: String, verb: String) throws {
         let node = try Node()
         var configuration = node.configuration()
@@ -151,7 +153,9 @@ extension Attaching {
         #expect(try node.remains() == [])
     }
 
-    @Test(arguments: ["fairlead", "bridge", "loopback"]) func `the host's own namespace is refused`(plugin: String)
+    @Test(arguments: ["fairlead", "bridge", "ptp", "loopback"]) func `the host's own namespace is refused`(
+        plugin: String
+    )
         throws
     {
         let node = try Node()

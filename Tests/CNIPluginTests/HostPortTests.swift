@@ -90,7 +90,7 @@ private func mapping(_ host: Int, _ pod: Int, _ transport: String = "tcp", at ad
         #expect(try ask(.tcp, "127.0.0.1", 8080, from: node.namespace) == "web")
         // Masqueraded: the pod could not answer 127.0.0.1.
         let seen = try ask(.udp, "127.0.0.1", 5353, from: node.namespace) ?? ""
-        #expect(seen.hasPrefix(attaching == .bridge ? "web 10.88.0.1:" : "web 198.51.100.1:"), "\(seen)")
+        #expect(seen.hasPrefix(attaching == .fairlead ? "web 198.51.100.1:" : "web 10.88.0.1:"), "\(seen)")
         // Only the address that the mapping names.
         #expect(try ask(.tcp, host4, 9000, from: outside.namespace) == "web")
         #expect(try ask(.tcp, host6, 9000, from: outside.namespace) == nil)

@@ -49,16 +49,32 @@ final class Node {
 
     /// A configuration whose state lies in the node's folder.
     ///
-    /// - Parameter ranges: subnets, each a range set.
+    /// - Parameters:
+    ///   - ranges: subnets, each a range set.
+    ///   - keys: an `ipam` among them that names no type adds to the one of the ranges.
     func configuration(
         version: String = "1.1.0", ranges: [String] = ["10.88.0.0/24", "fd00:88::/64"], _ keys: JSONObject = [:],
         ipam: JSONObject = [:]
     ) -> JSONObject {
+        let families = Set(ranges.compactMap { IPPrefix($0)?.family })
         var addresses: JSONObject = [
             "type": "host-local", "dataDir": .string("\(folder)/leases"), "coolDownSeconds": 0,
             "ranges": .array(ranges.map { [["subnet": .string($0)]] }),
         ]
         for member in ipam.members { addresses[member.key] = member.value }
+        var keys = keys
+        if let more = keys["ipam"]?.object, more["type"] == nil, !more.isEmpty {
+            for member in more.members where addresses[member.key] == nil { addresses[member.key] = member.value }
+            // Routes only of the families that the pod has addresses of.
+            addresses["routes"] = addresses["routes"]?.array.map { routes in
+                .array(
+                    routes.filter { route in
+                        route.object?["dst"]?.string.flatMap { IPPrefix($0) }.map { families.contains($0.family) }
+                            ?? true
+                    })
+            }
+            keys["ipam"] = nil
+        }
         var object: JSONObject = [
             "cniVersion": .string(version), "name": "pods", "stateDir": .string("\(folder)/state"),
             "ipam": .object(addresses),
@@ -114,7 +130,7 @@ final class Node {
         found += try files("leases/pods").filter { IPAddress($0) != nil }.map { "lease \($0)" }
         found += try files("leases/pods/.fairlead/by-owner").map { "owner \($0)" }
         found += try files("state/attachments").map { "record \($0)" }
-        found += try elements(of: "fairlead-hostports")
+        for table in ["fairlead-hostports", "fairlead-masquerade"] { found += try elements(of: table) }
         return found.sorted()
     }
 

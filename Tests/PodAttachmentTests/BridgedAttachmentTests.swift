@@ -30,8 +30,8 @@ private func existing(
         #expect(
             try plan.steps().map(\.description) == [
                 "make bridge br0", "set net/ipv6/conf/br0/accept_dad = 0", "set net/ipv6/conf/br0/accept_ra = 0",
-                "set br0 up",
-                "make veth vethd162ccb905e to the pod's eth0 on bridge br0", "set port vethd162ccb905e hairpin",
+                "set br0 up", "make veth vethd162ccb905e to the pod's eth0 on bridge br0",
+                "label vethd162ccb905e pods/c1/eth0", "set port vethd162ccb905e hairpin",
                 "set net/ipv6/conf/vethd162ccb905e/accept_ra = 0", "set net/ipv6/conf/lo/disable_ipv6 = 0 in the pod",
                 "set net/ipv6/conf/eth0/disable_ipv6 = 0 in the pod",
                 "set net/ipv6/conf/eth0/accept_dad = 0 in the pod",
@@ -76,7 +76,8 @@ private func existing(
             try plan.steps().map(\.description) == [
                 "make bridge br0", "set net/ipv6/conf/br0/accept_dad = 0", "set net/ipv6/conf/br0/accept_ra = 0",
                 "set br0 up", "set br0 promiscuous",
-                "make veth vethd162ccb905e to the pod's eth0 on bridge br0", "set port vethd162ccb905e isolated",
+                "make veth vethd162ccb905e to the pod's eth0 on bridge br0",
+                "label vethd162ccb905e pods/c1/eth0", "set port vethd162ccb905e isolated",
                 "set net/ipv6/conf/vethd162ccb905e/accept_ra = 0", "set the pod's eth0 up",
                 "wait for vethd162ccb905e to run",
             ])
@@ -144,7 +145,7 @@ private func existing(
             #", "hairpinMode": true, "promiscMode": true"#, 7,
             "cannot set hairpin mode and promiscuous mode at the same time"
         ),
-        (#", "ipMasq": true"#, 2, "ipMasq: true"), (#", "vlan": 5"#, 2, "vlan: 5"),
+        (#", "ipMasq": 1"#, 7, "ipMasq: expected true or false"), (#", "vlan": 5"#, 2, "vlan: 5"),
         (#", "macspoofchk": true"#, 2, "macspoofchk: true"),
         (#", "vlanTrunk": [{"id": 5}]"#, 2, "vlanTrunk"), (#", "enabledad": true"#, 2, "enabledad"),
         (#", "isGateway": "yes""#, 7, #"isGateway: expected true or false, found "yes""#),
