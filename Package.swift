@@ -219,5 +219,9 @@ for target in package.targets where target.type != .system && target.name != "CL
     if !unsafeTargets.contains(target.name) && target.type != .test {
         settings += [.strictMemorySafety(), .treatWarning("StrictMemorySafety", as: .error)]
     }
+    if target.name == "Nftables" {
+        // `Assembly` is generic over its owners, who live in other modules: without this it runs unspecialised.
+        settings.append(.unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)))
+    }
     target.swiftSettings = settings
 }

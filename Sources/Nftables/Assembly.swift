@@ -109,6 +109,9 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         ruleset.chains[name] = chain
     }
 
+    /// Takes the table as it is for what the kernel will hold, whatever was changed.
+    public mutating func settle() { before = Before() }
+
     /// The edits since the last call, in the kernel's order; at first, all that it takes to make the table.
     ///
     /// The caller sees to it that they reach the kernel.

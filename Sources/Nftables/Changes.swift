@@ -67,8 +67,8 @@ struct ChangeList {
     }
 
     mutating func changeElements(of set: String, from old: [Element], to new: [Element]) {
-        if !old.isEmpty { elementsRemoved.append(.removeElements(old.sorted { $0.key < $1.key }, set: set)) }
-        if !new.isEmpty { elementsAdded.append(.addElements(new.sorted { $0.key < $1.key }, set: set)) }
+        if !old.isEmpty { elementsRemoved.append(.removeElements(old, set: set)) }
+        if !new.isEmpty { elementsAdded.append(.addElements(new, set: set)) }
     }
 
     mutating func changeChain(_ name: String, from old: Chain?, to new: Chain?) {

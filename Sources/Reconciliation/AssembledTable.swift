@@ -29,8 +29,8 @@ struct AssembledTable<Owner: Hashable & Comparable & Sendable>: ~Copyable {
     /// - Returns: the changes made.
     @discardableResult
     mutating func commit() throws(KernelError) -> [Change] {
-        let changes = assembly.takeChanges()
         if isSynced {
+            let changes = assembly.takeChanges()
             guard !changes.isEmpty else { return [] }
             do {
                 try socket.apply(changes, to: name)
@@ -41,6 +41,7 @@ struct AssembledTable<Owner: Hashable & Comparable & Sendable>: ~Copyable {
             }
             return changes
         }
+        assembly.settle()
         let difference = try observe().map { $0.changes(to: assembly.ruleset) } ?? assembly.ruleset.creation
         try socket.apply(difference.contains(.addTable) ? difference : [.addTable] + difference, to: name, owned: true)
         isSynced = true

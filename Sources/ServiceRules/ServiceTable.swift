@@ -31,17 +31,17 @@ public struct NodeContext: Hashable, Sendable {
 public enum ServiceTable {
     public static let name = TableName(.inet, "fairlead-services")
 
-    static func frontends(_ family: AddressFamily) -> String { "frontends\(family.digit)" }
-    static func endpoints(_ family: AddressFamily) -> String { "endpoints\(family.digit)" }
-    static func clusterIPs(_ family: AddressFamily) -> String { "cluster-ips\(family.digit)" }
-    static func external(_ family: AddressFamily) -> String { "external\(family.digit)" }
-    static func hairpin(_ family: AddressFamily) -> String { "hairpin\(family.digit)" }
+    static func frontends(_ family: AddressFamily) -> String { family == .ipv4 ? "frontends4" : "frontends6" }
+    static func endpoints(_ family: AddressFamily) -> String { family == .ipv4 ? "endpoints4" : "endpoints6" }
+    static func clusterIPs(_ family: AddressFamily) -> String { family == .ipv4 ? "cluster-ips4" : "cluster-ips6" }
+    static func external(_ family: AddressFamily) -> String { family == .ipv4 ? "external4" : "external6" }
+    static func hairpin(_ family: AddressFamily) -> String { family == .ipv4 ? "hairpin4" : "hairpin6" }
     /// Frontends that only some clients may use, each with the chain that tells them apart.
-    static func restricted(_ family: AddressFamily) -> String { "restricted\(family.digit)" }
+    static func restricted(_ family: AddressFamily) -> String { family == .ipv4 ? "restricted4" : "restricted6" }
     /// External frontends of policy Local, as clients of the cluster itself use them: by all endpoints.
-    static func shortcuts(_ family: AddressFamily) -> String { "shortcuts\(family.digit)" }
+    static func shortcuts(_ family: AddressFamily) -> String { family == .ipv4 ? "shortcuts4" : "shortcuts6" }
     /// The same frontends, to be masqueraded for this node's own programs only.
-    static func kept(_ family: AddressFamily) -> String { "kept\(family.digit)" }
+    static func kept(_ family: AddressFamily) -> String { family == .ipv4 ? "kept4" : "kept6" }
 
     /// The chain that ends what no endpoint can answer. Not `reject`: that is a word of nft's grammar.
     static let refuse = "refuse"
@@ -150,14 +150,18 @@ public enum ServiceTable {
 
     /// The chain shared by all frontends with this many endpoints, or by all shortcuts with this many.
     static func pick(_ count: Int, shortcut: Bool = false) -> (name: String, chain: Chain) {
+        if !shortcut, commonPicks.indices.contains(count - 1) { return commonPicks[count - 1] }
+        return makePick(count, shortcut: shortcut)
+    }
+
+    /// Those that most services share, made once.
+    private static let commonPicks = (1...64).map { makePick($0, shortcut: false) }
+
+    private static func makePick(_ count: Int, shortcut: Bool) -> (name: String, chain: Chain) {
         let index = Field.random(below: UInt32(count), from: shortcut ? firstShortcut : 0)
         let rules = AddressFamily.allCases.map { family in
             Rule(.destinationNAT(family, destination(family) + [index], map: endpoints(family)))
         }
         return ("\(shortcut ? "pick-all" : "pick")-\(count)", Chain(rules))
     }
-}
-
-extension AddressFamily {
-    fileprivate var digit: Int { self == .ipv4 ? 4 : 6 }
 }
