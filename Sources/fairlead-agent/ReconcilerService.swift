@@ -12,7 +12,10 @@ struct ReconcilerService: ServiceLifecycle.Service {
 
     func run() async throws {
         var known: Set<Note> = []
+        var retry: Task<Void, Never>?
         for await _ in mailbox.bell.cancelOnGracefulShutdown() {
+            // This pass tries again whatever the last one could not do.
+            retry?.cancel()
             let report = await reconciler.apply(mailbox.takeAll())
             let notes = Set(report.notes)
             for note in report.notes where !known.contains(note) {
@@ -20,16 +23,15 @@ struct ReconcilerService: ServiceLifecycle.Service {
             }
             known = notes
             status.write(report, logger: logger)
-            if !report.errors.isEmpty { retryLater() }
+            retry = report.errors.isEmpty ? nil : wakeLater()
         }
     }
 
-    private func retryLater() {
+    /// Rings in a second, unless cancelled.
+    private func wakeLater() -> Task<Void, Never> {
         let mailbox = mailbox
-        // The bell rings once more in a second; a pass in between makes it a cheap one.
-        Task {
-            try? await Task.sleep(for: .seconds(1))
-            mailbox.wake()
+        return Task {
+            if (try? await Task.sleep(for: .seconds(1))) != nil { mailbox.wake() }
         }
     }
 }
