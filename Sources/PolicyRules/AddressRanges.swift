@@ -7,7 +7,9 @@ struct AddressRanges: Hashable, Sendable {
     let family: AddressFamily
     let ranges: [ClosedRange<UInt128>]
 
-    /// The addresses of a block without its exceptions. Exceptions of the other family say nothing about this one.
+    /// The addresses of a block without its exceptions.
+    ///
+    /// Exceptions of the other family say nothing about this one.
     init(_ block: IPBlock) {
         family = block.cidr.family
         let exceptions = block.except.filter { $0.family == block.cidr.family && $0.overlaps(block.cidr) }

@@ -50,7 +50,9 @@ extension PolicyCompiler {
         members[id].standing.ingress = ingress
     }
 
-    /// The policies that are about a pod. Of one that is not known yet: all of its namespace.
+    /// The policies that are about a pod.
+    ///
+    /// Of one that is not known yet: all of its namespace.
     private func selection(_ member: Member) -> [CompiledPolicy] {
         guard case .pod(let key) = member.owner, let policies = policies[key.namespace], member.pod?.standing != .host
         else { return [] }

@@ -112,7 +112,9 @@ struct Membership: Sendable {
         return (pods, !born.isEmpty)
     }
 
-    /// Forgets the groups that are no longer in use. Until then they keep their number here, by which rights know them.
+    /// Forgets the groups that are no longer in use.
+    ///
+    /// Until then they keep their number here, by which rights know them.
     mutating func forgetUnused() { ids = ids.filter { groups[$0.value] != nil } }
 
     private func identitiesConcerned(by born: [Int], _ died: [Int]) -> Set<Int> {

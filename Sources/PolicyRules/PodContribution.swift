@@ -36,7 +36,9 @@ extension Contribution {
             guard local.contains(address) else { continue }
             add(ElementKey(part), to: PolicyTable.localPods(family))
             if let verdict = egress.verdict { add(ElementKey(part), .verdict(verdict), to: PolicyTable.egress(family)) }
-            if let verdict = ingress.verdict { add(ElementKey(part), .verdict(verdict), to: PolicyTable.ingress(family)) }
+            if let verdict = ingress.verdict {
+                add(ElementKey(part), .verdict(verdict), to: PolicyTable.ingress(family))
+            }
             if egress.verdict != nil || ingress.verdict != nil {
                 add(ElementKey(part, part), to: PolicyTable.hairpin(family))
             }

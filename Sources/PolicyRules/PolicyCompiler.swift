@@ -8,9 +8,9 @@ public struct PolicyUpdate: Sendable {
     public var contributions: [(owner: PolicyOwner, contribution: Contribution?)] = []
     /// Chains of the frame that are to be replaced, by name.
     public var frameChains: [String: Chain] = [:]
-    /// Whether something was taken away that a live connection may have relied on. The epoch is swapped then, in the
-    /// same batch.
+    /// Whether something was taken away that a live connection may have relied on.
     ///
+    /// The epoch is swapped then, in the same batch.
     /// What is added, and a pod that merely goes, disturbs nobody. The first update compares with nothing and says no.
     public var isRestrictive = false
 

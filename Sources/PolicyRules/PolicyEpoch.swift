@@ -6,7 +6,9 @@ public import Nftables
 /// every connection be judged again at its next packet: those that are still allowed go on unbroken, and denied ones
 /// stop, whichever side speaks next.
 public struct PolicyEpoch: Hashable, Sendable {
-    /// The bits of the mark that are the field. High bits, because other programs that mark connections use low ones.
+    /// The bits of the mark that are the field.
+    ///
+    /// High bits, because other programs that mark connections use low ones.
     public let mask: UInt32
     /// 1 and up; 0 is the field of a connection that was never judged.
     public let number: UInt32
@@ -15,7 +17,8 @@ public struct PolicyEpoch: Hashable, Sendable {
 
     /// Nil where the mask is not one run of at least two bits, or the number does not fit.
     public init?(_ number: UInt32, mask: UInt32 = defaultMask) {
-        guard mask.nonzeroBitCount > 1, mask.nonzeroBitCount + mask.leadingZeroBitCount + mask.trailingZeroBitCount == 32,
+        guard mask.nonzeroBitCount > 1,
+            mask.nonzeroBitCount + mask.leadingZeroBitCount + mask.trailingZeroBitCount == 32,
             (1...mask >> UInt32(mask.trailingZeroBitCount)).contains(number)
         else { return nil }
         self.mask = mask

@@ -5,7 +5,9 @@ public import Nftables
 /// What of the node the policy table depends on.
 public struct PolicyNode: Hashable, Sendable {
     public var name: String
-    /// Where this node's pods have their addresses. One of those that no known pod has is closed.
+    /// Where this node's pods have their addresses.
+    ///
+    /// One of those that no known pod has is closed.
     public var podCIDRs: [IPPrefix]
 
     public init(name: String, podCIDRs: [IPPrefix] = []) {
@@ -63,7 +65,7 @@ public enum PolicyTable {
             table.sets[members(family)] = NamedSet(.init(key: [.number, address]))
             table.sets[hairpin(family)] = NamedSet(.init(key: [address, address]))
         }
-        table.chains[closed] = Chain([Rule(.counter, .drop, comment: "closed:the pod at this address is not known yet")])
+        table.chains[closed] = Chain([Rule(.counter, .drop, comment: "closed:pod not known yet")])
         table.chains[unconnected] = unconnectedChain
         for (name, chain) in chains(on: node) { table.chains[name] = chain }
         for (name, chain) in chains(of: epoch) { table.chains[name] = chain }
@@ -94,8 +96,8 @@ public enum PolicyTable {
         let gate = node.podCIDRs.sorted().flatMap { cidr in
             [Field.source(cidr.family), .destination(cidr.family)].map { field in
                 Rule(
-                    .match(field, .prefix(cidr)), .lookup([field], set: localPods(cidr.family), negated: true), .counter,
-                    .drop, comment: "closed:unknown local address")
+                    .match(field, .prefix(cidr)), .lookup([field], set: localPods(cidr.family), negated: true),
+                    .counter, .drop, comment: "closed:unknown local address")
             }
         }
         let families = AddressFamily.allCases
@@ -124,8 +126,8 @@ public enum PolicyTable {
         let invalid = families.flatMap { family in
             [Field.source(family), .destination(family)].map { field in
                 Rule(
-                    .match(.conntrackState, .states(.invalid)), .lookup([field], set: localPods(family)), .counter, .drop,
-                    comment: "invalid:part of no connection")
+                    .match(.conntrackState, .states(.invalid)), .lookup([field], set: localPods(family)), .counter,
+                    .drop, comment: "invalid:part of no connection")
             }
         }
         // conntrack leaves neighbour discovery and multicast listeners alone, and so do policies.

@@ -89,7 +89,9 @@ private struct RuleWriter {
     private mutating func condition(_ peer: Field, _ block: AddressRanges, _ setNumber: UInt32?) -> Statement {
         guard let setNumber else {
             // Every address of a family is no comparison that nft would read back.
-            guard let prefix = block.prefix, prefix.length > 0 else { return .match(.networkProtocol, .family(block.family)) }
+            guard let prefix = block.prefix, prefix.length > 0 else {
+                return .match(.networkProtocol, .family(block.family))
+            }
             return .match(peer, .prefix(prefix))
         }
         let name = "cidr\(block.family == .ipv4 ? 4 : 6)-\(hexadecimal(setNumber))"

@@ -24,7 +24,9 @@ struct Rights: Sendable {
 
     /// Rights of addresses that nobody has.
     private var abandoned: [IPAddress: Grant] = [:]
-    /// Places in groups that no profile refers to. They count again when one does: a pod that went and came back with
+    /// Places in groups that no profile refers to.
+    ///
+    /// They count again when one does: a pod that went and came back with
     /// the same profile has its old connections.
     private var dormant: [IPAddress: Set<Membership.Place>] = [:]
 

@@ -32,8 +32,8 @@ struct StableNumbers: Sendable {
 
     /// Gives every text in use its number and takes back those of the others.
     ///
-    /// - Returns: Whether a number that stood for one text may stand for another now. What was named by numbers has to be
-    ///   taken down before it is put up again then.
+    /// - Returns: Whether a number that stood for one text may stand for another now. What was named by numbers has to
+    ///   be taken down before it is put up again then.
     mutating func settle() -> Bool {
         let added = touched.filter { users[$0] != nil && numbers[$0] == nil }
         let removed = touched.filter { users[$0] == nil && numbers[$0] != nil }

@@ -16,11 +16,15 @@ extension PolicyTable {
         _ cluster: ClusterSnapshot, attachments: some Sequence<LocalAttachment>, nodeName: String, epoch: PolicyEpoch,
         log: DenialLog, bits: UInt32
     ) -> Ruleset {
-        let table = WholeTable(cluster, LocalAttachment.addresses(attachments), nodeName: nodeName, log: log, bits: bits)
-        let node = PolicyNode(name: nodeName, podCIDRs: (cluster.nodes[nodeName]?.podCIDRs ?? []).map(\.network).sorted())
+        let table = WholeTable(
+            cluster, LocalAttachment.addresses(attachments), nodeName: nodeName, log: log, bits: bits)
+        let node = PolicyNode(
+            name: nodeName, podCIDRs: (cluster.nodes[nodeName]?.podCIDRs ?? []).map(\.network).sorted())
         var ruleset = frame(on: node, epoch: epoch)
         for contribution in table.contributions {
-            for member in contribution.members { ruleset.sets[member.set]!.elements[member.element.key] = member.element }
+            for member in contribution.members {
+                ruleset.sets[member.set]!.elements[member.element.key] = member.element
+            }
             ruleset.chains.merge(contribution.chains) { first, _ in first }
             ruleset.sets.merge(contribution.sets) { first, _ in first }
         }
@@ -46,7 +50,8 @@ private struct WholeTable {
     private let bits: UInt32
 
     init(
-        _ cluster: ClusterSnapshot, _ attached: [PolicyOwner: [IPAddress]], nodeName: String, log: DenialLog, bits: UInt32
+        _ cluster: ClusterSnapshot, _ attached: [PolicyOwner: [IPAddress]], nodeName: String, log: DenialLog,
+        bits: UInt32
     ) {
         self.cluster = cluster
         self.log = log
@@ -119,7 +124,9 @@ private struct WholeTable {
         var setNumbers = numbers
         var chainNumbers = numbers
         for (group, members) in members {
-            for port in group.port == nil ? [nil] : Set(members.map(\.port)) { numbers.retain(group.text(exposedAs: port)) }
+            for port in group.port == nil ? [nil] : Set(members.map(\.port)) {
+                numbers.retain(group.text(exposedAs: port))
+            }
         }
         let profiles = subjects.flatMap(\.profiles.values)
         for block in profiles.flatMap(\.blocks) { setNumbers.retain(block.text) }

@@ -60,7 +60,9 @@ struct Cluster {
         snapshot.apply(.removed(ObjectReference(.networkPolicy, NamespacedName(name))))
     }
 
-    /// Reads a policy as the API server would send it. What could not be read of it is returned.
+    /// Reads a policy as the API server would send it.
+    ///
+    /// What could not be read of it is returned.
     @discardableResult mutating func policy(_ name: String, _ spec: FieldValue) -> [String] {
         let key = NamespacedName(name)
         let decoded = KubernetesObject.decode(
@@ -91,7 +93,8 @@ struct Cluster {
         let verdict = nodes.allSatisfy { table($0).allows(from: ends[0], to: ends[1], number, port) }
         let expected = Oracle(cluster: snapshot).allows(from: ends[0], to: ends[1], number, port)
         #expect(
-            verdict == expected, "\(source) to \(destination) \(number)/\(port?.description ?? "-"): the oracle says \(expected)",
+            verdict == expected,
+            "\(source) to \(destination) \(number)/\(port?.description ?? "-"): the oracle says \(expected)",
             sourceLocation: location)
         return verdict
     }
@@ -138,7 +141,8 @@ extension Ruleset {
         var original = sent
         if let virtual { original.destination = virtual }
         let connection = Connection(
-            original: original, reply: sent.inverted, state: state, direction: isAnswer ? .reply : .original, mark: mark)
+            original: original, reply: sent.inverted, state: state, direction: isAnswer ? .reply : .original, mark: mark
+        )
         let evaluations = RulesetEvaluator(self, in: RulesetElements([self]))
             .evaluate(chain: PolicyTable.forward, packet, connection)
         #expect(evaluations.count == 1)

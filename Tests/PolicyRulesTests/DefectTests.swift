@@ -20,7 +20,8 @@ import Testing
         var cluster = cluster
         cluster.policy("shop/p", ["policyTypes": ["Ingress", "Egress"], "egress": [["to": toB]]])
         #expect(!cluster.allows("shop/a", "shop/b", 8080))
-        cluster.policy("shop/p", ["policyTypes": ["Ingress", "Egress"], "ingress": [["from": [["podSelector": [:]]]]]])
+        cluster.policy(
+            "shop/p", ["policyTypes": ["Ingress", "Egress"], "ingress": [["from": [["podSelector": [:]]]]]])
         #expect(!cluster.allows("shop/a", "shop/b", 8080))
     }
 
@@ -54,17 +55,23 @@ import Testing
     @Test func `D4: overlapping exceptions make ranges that an interval set takes`() {
         let block = IPBlock(
             cidr: IPPrefix("10.0.0.0/8")!,
-            except: ["10.1.0.0/16", "10.1.2.0/24", "10.0.0.0/16", "10.255.0.0/16", "10.1.0.0/16", "10.2.0.0/16", "11.0.0.0/8"]
-                .map { IPPrefix($0)! })
+            except: [
+                "10.1.0.0/16", "10.1.2.0/24", "10.0.0.0/16", "10.255.0.0/16", "10.1.0.0/16", "10.2.0.0/16",
+                "11.0.0.0/8",
+            ]
+            .map { IPPrefix($0)! })
         #expect(AddressRanges(block).text == "10.3.0.0-10.254.255.255")
-        let halves = IPBlock(cidr: IPPrefix("10.0.0.0/8")!, except: ["10.64.0.0/16", "10.128.0.0/9"].map { IPPrefix($0)! })
+        let halves = IPBlock(
+            cidr: IPPrefix("10.0.0.0/8")!, except: ["10.64.0.0/16", "10.128.0.0/9"].map { IPPrefix($0)! })
         #expect(AddressRanges(halves).text == "10.0.0.0-10.63.255.255,10.65.0.0-10.127.255.255")
     }
 
     @Test(arguments: ["::1", "64:ff9b::1", "2000::1", "3fff::1", "4000::1", "fc00::1", "fe80::1", "ffff::1"])
     func `D5: all of IPv6 is all of it`(address: String) {
         var cluster = cluster
-        for cidrs: FieldValue in [[["ipBlock": ["cidr": "::/0"]]], [["ipBlock": ["cidr": "::/0", "except": ["2001:db8::/32"]]]]] {
+        for cidrs: FieldValue in [
+            [["ipBlock": ["cidr": "::/0"]]], [["ipBlock": ["cidr": "::/0", "except": ["2001:db8::/32"]]]],
+        ] {
             cluster.policy("shop/p", ["ingress": [["from": cidrs]]])
             #expect(cluster.allows(address, "shop/a", family: .ipv6))
         }

@@ -30,7 +30,12 @@ extension Cluster {
                         "ports": [["port": "http"], ["port": 8000, "endPort": 8002], ["port": 8003]],
                     ], ["ports": [["protocol": "UDP"]]],
                 ],
-                "egress": [["to": [["namespaceSelector": ["matchLabels": ["team": "science"]]]], "ports": [["port": "metrics"]]]],
+                "egress": [
+                    [
+                        "to": [["namespaceSelector": ["matchLabels": ["team": "science"]]]],
+                        "ports": [["port": "metrics"]],
+                    ]
+                ],
             ])
         cluster.policy("shop/deny", ["podSelector": ["matchLabels": ["app": "web"]]])
         return cluster
@@ -134,17 +139,21 @@ extension Cluster {
             ])
         #expect(
             elements("members4") == [
-                "2061129190 . 10.244.2.2 comment \"pod lab/probe\"", "407777161 . 10.244.2.1 comment \"pod shop/front\"",
+                "2061129190 . 10.244.2.2 comment \"pod lab/probe\"",
+                "407777161 . 10.244.2.1 comment \"pod shop/front\"",
             ])
         #expect(elements("cidr4-8fc1d80a") == ["198.51.0.0-198.51.99.255", "198.51.101.0-198.51.255.255"])
         #expect(elements("hairpin4").first == "10.244.1.1 . 10.244.1.1 comment \"pod shop/web-0\"")
     }
 
-    @Test func `the longest names are cut so that the kernel and its tools take them, and rules keep their position`() throws {
+    @Test func `the longest names are cut so that the kernel and its tools take them, and rules keep their position`()
+        throws
+    {
         let (namespace, name) = (String(repeating: "n", count: 63), String(repeating: "p", count: 253))
         var cluster = Cluster()
         cluster.pod("\(namespace)/x")
-        cluster.policy("\(namespace)/\(name)", ["ingress": [["from": [["podSelector": [:]], ["namespaceSelector": [:]]]]]])
+        cluster.policy(
+            "\(namespace)/\(name)", ["ingress": [["from": [["podSelector": [:]], ["namespaceSelector": [:]]]]]])
         let table = cluster.table()
         let (chain, profile) = try #require(table.chains.first { $0.key.hasPrefix("in-") })
         #expect(chain.utf8.count == 128 && chain.contains("-\(namespace)/pp"))

@@ -66,12 +66,13 @@ import Testing
         #expect(cluster.allows("shop/a", "lab/c"))
     }
 
-    @Test(arguments: [
-        (["podSelector": [:]], false, true),
-        (["podSelector": [:], "policyTypes": []], false, true),
-        (["podSelector": [:], "egress": []], false, true),
-        (["podSelector": [:], "egress": [["ports": [["port": 53]]]]], false, false),
-    ] as [(FieldValue, Bool, Bool)])
+    @Test(
+        arguments: [
+            (["podSelector": [:]], false, true),
+            (["podSelector": [:], "policyTypes": []], false, true),
+            (["podSelector": [:], "egress": []], false, true),
+            (["podSelector": [:], "egress": [["ports": [["port": 53]]]]], false, false),
+        ] as [(FieldValue, Bool, Bool)])
     func `S6: without policyTypes it is ingress, and egress only with rules for it`(
         spec: FieldValue, ingress: Bool, egress: Bool
     ) {
@@ -87,9 +88,11 @@ import Testing
         #expect(cluster.allows("shop/a", "lab/c") && !cluster.allows("lab/c", "shop/a"))
     }
 
-    @Test(arguments: [
-        ["policyTypes": ["Ingress", "Egress"]], ["policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []],
-    ] as [FieldValue])
+    @Test(
+        arguments: [
+            ["policyTypes": ["Ingress", "Egress"]],
+            ["policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []],
+        ] as [FieldValue])
     func `S8: no rules, missing or empty, deny everything`(spec: FieldValue) {
         var cluster = cluster
         cluster.policy("lab/p", spec)
@@ -121,7 +124,8 @@ import Testing
     }
 
     @Test(arguments: [[[:]], [["from": [], "ports": []]]] as [FieldValue])
-    func `S10: no peers are all peers, outside the cluster too; no ports are all ports and protocols`(rules: FieldValue) {
+    func `S10: no peers are all peers, outside the cluster too; no ports are all ports and protocols`(rules: FieldValue)
+    {
         var cluster = cluster
         cluster.policy("lab/p", ["ingress": rules])
         for peer in ["shop/a", "shop/b", "198.51.100.1"] {
@@ -156,22 +160,24 @@ import Testing
             ]) == [true, true, false])
     }
 
-    @Test(arguments: [
-        [:], ["podSelector": [:], "ipBlock": ["cidr": "0.0.0.0/0"]], ["futureSelector": [:]],
-        ["podSelector": [:], "futureSelector": [:]],
-    ] as [FieldValue])
+    @Test(
+        arguments: [
+            [:], ["podSelector": [:], "ipBlock": ["cidr": "0.0.0.0/0"]], ["futureSelector": [:]],
+            ["podSelector": [:], "futureSelector": [:]],
+        ] as [FieldValue])
     func `S13: a peer that is not understood matches nothing`(peer: FieldValue) {
         var cluster = cluster
         #expect(cluster.policy("shop/p", ["podSelector": selectsB, "ingress": [["from": [peer]]]]).count == 1)
         #expect(!cluster.allows("shop/a", "shop/b") && !cluster.allows("198.51.100.1", "shop/b"))
     }
 
-    @Test(arguments: [
-        (["key": "tier", "operator": "In", "values": ["front", "middle"]], [true, false, false]),
-        (["key": "tier", "operator": "NotIn", "values": ["front"]], [false, true, true]),
-        (["key": "tier", "operator": "Exists"], [true, true, false]),
-        (["key": "tier", "operator": "DoesNotExist"], [false, false, true]),
-    ] as [(FieldValue, [Bool])])
+    @Test(
+        arguments: [
+            (["key": "tier", "operator": "In", "values": ["front", "middle"]], [true, false, false]),
+            (["key": "tier", "operator": "NotIn", "values": ["front"]], [false, true, true]),
+            (["key": "tier", "operator": "Exists"], [true, true, false]),
+            (["key": "tier", "operator": "DoesNotExist"], [false, false, true]),
+        ] as [(FieldValue, [Bool])])
     func `S14: expressions; NotIn and DoesNotExist match what lacks the key`(expression: FieldValue, expected: [Bool]) {
         var cluster = cluster
         cluster.pod("shop/d", ["app": "d"])
@@ -227,7 +233,9 @@ import Testing
 
     @Test func `S17: a selector that cannot be read selects nothing, one with odd values means what it says`() {
         var cluster = cluster
-        for selector: FieldValue in [["matchLabels": ["app": 7]], ["matchExpressions": [["key": "app", "operator": "Is"]]]] {
+        for selector: FieldValue in [
+            ["matchLabels": ["app": 7]], ["matchExpressions": [["key": "app", "operator": "Is"]]],
+        ] {
             #expect(cluster.policy("shop/unreadable", ["podSelector": selector]).count == 1)
             #expect(cluster.allows("lab/c", "shop/a") && cluster.allows("lab/c", "shop/b"))
             let rules: FieldValue = [["from": [["podSelector": selector]]]]

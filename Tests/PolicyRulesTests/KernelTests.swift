@@ -14,8 +14,10 @@ import Testing
         return clusters.map { PolicyTable.whole($0, nodeName: "n1", epoch: PolicyEpoch(1)!) }
     }()
 
-    @Test(arguments: tables) func `the kernel keeps a table as it was written, and nft reads and rereads it`(table: Ruleset) throws {
-        let place = PolicedRoom.Place()
+    @Test(arguments: tables) func `the kernel keeps a table as it was written, and nft reads and rereads it`(
+        table: Ruleset
+    ) throws {
+        let place = try PolicedRoom.Place()
         let socket = try place.namespace.withEntered { () throws(KernelError) in try NftablesSocket.open() }
         try socket.apply(table.creation, to: table.table)
         #expect(try socket.observe(table.table) == table)
@@ -26,19 +28,19 @@ import Testing
         for comment in table.chains.values.flatMap(\.rules).compactMap(\.comment) {
             #expect(listing.text.contains("comment \"\(comment)\""))
         }
-        let other = PolicedRoom.Place()
+        let other = try PolicedRoom.Place()
         let loaded = try other.run("nft", "-f", "-", input: listing.text)
         #expect(loaded.status.isSuccess, "\(loaded.errorText)")
         #expect(try other.run("nft", "list", "ruleset").text == listing.text)
         // Our own text is nft's language too.
-        let third = PolicedRoom.Place()
+        let third = try PolicedRoom.Place()
         let ours = try third.run("nft", "-f", "-", input: table.text)
         #expect(ours.status.isSuccess, "\(ours.errorText)")
     }
 
     @Test(arguments: 1...3) func `increments lead the kernel to the same table`(seed: Int) throws {
         var random = RandomCluster(seed: seed + 100, isUnruly: true)
-        let place = PolicedRoom.Place()
+        let place = try PolicedRoom.Place()
         let socket = try place.namespace.withEntered { () throws(KernelError) in try NftablesSocket.open() }
         var compiler = PolicyCompiler(nodeName: "n1", bits: 8)
         var assembly = Assembly<PolicyOwner>(frame: PolicyTable.frame(on: compiler.node, epoch: PolicyEpoch(1)!))
@@ -54,7 +56,9 @@ import Testing
 
     @Test func `the kernel decides on packets that belong to no connection`() throws {
         let room = try PolicedRoom()
-        room.cluster.policy("shop/p", ["podSelector": ["matchLabels": ["app": "server"]], "ingress": [["from": [["podSelector": [:]]]]]])
+        room.cluster.policy(
+            "shop/p",
+            ["podSelector": ["matchLabels": ["app": "server"]], "ingress": [["from": [["podSelector": [:]]]]]])
         try room.commit()
         let untracked = """
             table inet raw {

@@ -11,7 +11,8 @@ import Testing
     /// The compiler and everything around it that the agent has.
     struct Driver {
         var compiler: PolicyCompiler
-        var assembly = Assembly<PolicyOwner>(frame: PolicyTable.frame(on: PolicyNode(name: "n1"), epoch: LawTests.epoch))
+        var assembly = Assembly<PolicyOwner>(
+            frame: PolicyTable.frame(on: PolicyNode(name: "n1"), epoch: LawTests.epoch))
         var snapshot = ClusterSnapshot()
         var attachments: [LocalAttachment] = []
         var kernel = Ruleset(PolicyTable.name)
@@ -47,7 +48,9 @@ import Testing
     }
 
     // 32 bits are the product's; with fewer, numbers collide all the time.
-    @Test(arguments: 1...8, [32, 7]) func `any sequence of events leads to the table computed at once`(seed: Int, bits: Int) {
+    @Test(arguments: 1...8, [32, 7]) func `any sequence of events leads to the table computed at once`(
+        seed: Int, bits: Int
+    ) {
         var random = RandomCluster(seed: seed, isUnruly: true)
         var driver = Driver(bits: UInt32(bits))
         for step in 1...120 {

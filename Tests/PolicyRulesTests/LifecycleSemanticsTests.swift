@@ -31,13 +31,17 @@ import Testing
         // Before it is attached nobody has the address, and the gate is closed to all, both ways.
         #expect(!cluster.table().allows(from: client, to: address, 6, Port(80)))
         #expect(!cluster.table().allows(from: address, to: other, 6, Port(80)))
-        cluster.attachments = [LocalAttachment(containerID: "1", podNamespace: "shop", podName: "new", addresses: [address])]
+        cluster.attachments = [
+            LocalAttachment(containerID: "1", podNamespace: "shop", podName: "new", addresses: [address])
+        ]
         let table = cluster.table()
         #expect(table.allows(from: client, to: address, 6, Port(80)))
-        #expect(!table.allows(from: other, to: address, 6, Port(80)) && table.allows(from: address, to: other, 6, Port(80)))
+        #expect(
+            !table.allows(from: other, to: address, 6, Port(80)) && table.allows(from: address, to: other, 6, Port(80)))
     }
 
-    @Test func `S36: an attached pod that nobody told of is closed where policies may be about it, and open elsewhere`() {
+    @Test func `S36: an attached pod that nobody told of is closed where policies may be about it, and open elsewhere`()
+    {
         var cluster = cluster
         let (address, other) = (IPAddress("192.168.7.7")!, IPAddress("198.51.100.1")!)
         func attach(_ namespace: String) -> (in: Bool, out: Bool) {
@@ -88,7 +92,9 @@ import Testing
         add("shop/next", created: 2, terminating: true, labels: ["app": "other"])
         #expect(isClient)
         // What this node attached itself, it knows better than what is reported.
-        cluster.attachments = [LocalAttachment(containerID: "1", podNamespace: "shop", podName: "next", addresses: [shared])]
+        cluster.attachments = [
+            LocalAttachment(containerID: "1", podNamespace: "shop", podName: "next", addresses: [shared])
+        ]
         #expect(!isClient)
         cluster.attachments = []
         cluster.removePod("shop/client")
@@ -105,7 +111,9 @@ import Testing
             }
         }
         let table = cluster.table()
-        let (web, client) = (cluster.snapshot.pods[NamespacedName("shop/web")]!, cluster.snapshot.pods[NamespacedName("shop/client")]!)
+        let (web, client) = (
+            cluster.snapshot.pods[NamespacedName("shop/web")]!, cluster.snapshot.pods[NamespacedName("shop/client")]!
+        )
         for server in web.addresses {
             for peer in client.addresses where peer.family == server.family {
                 #expect(table.allows(from: peer, to: server, 6, Port(80)))

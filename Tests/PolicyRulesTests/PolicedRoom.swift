@@ -17,9 +17,9 @@ extension Trait where Self == ConditionTrait {
 ///
 /// The pods are 10.244.1.2 and 10.244.1.3, fd00:10:244:1::2 and ::3; .1 is the node's own.
 final class PolicedRoom {
-    let client = Place()
-    let node = Place()
-    let server = Place()
+    let client: Place
+    let node: Place
+    let server: Place
     let nftables: NftablesSocket
     var cluster = Cluster()
     private var compiler = PolicyCompiler(nodeName: "n1")
@@ -32,9 +32,9 @@ final class PolicedRoom {
         let namespace: NetworkNamespace
         let routes: RouteSocket
 
-        init() {
-            let fresh = try! NetworkNamespace.anonymous()
-            routes = try! fresh.withEntered { () throws(KernelError) in try RouteSocket.open() }
+        init() throws {
+            let fresh = try NetworkNamespace.anonymous()
+            routes = try fresh.withEntered { () throws(KernelError) in try RouteSocket.open() }
             namespace = fresh
         }
 
@@ -46,6 +46,7 @@ final class PolicedRoom {
     }
 
     init() throws {
+        (client, node, server) = (try Place(), try Place(), try Place())
         let socket = try node.namespace.withEntered { () throws(KernelError) in try NftablesSocket.open() }
         assembly = Assembly(frame: PolicyTable.frame(on: PolicyNode(name: "n1"), epoch: epoch))
         nftables = socket
@@ -106,7 +107,8 @@ final class PolicedRoom {
     // MARK: - Connections
 
     /// What comes of a connection from the client to the server.
-    func attempt(_ port: UInt16, _ family: AddressFamily = .ipv4, to address: IPAddress? = nil) throws -> Probe.Outcome {
+    func attempt(_ port: UInt16, _ family: AddressFamily = .ipv4, to address: IPAddress? = nil) throws -> Probe.Outcome
+    {
         let destination = SocketAddress(address ?? cluster.address("shop/server", family), Port(rawValue: port)!)
         return try client.namespace.withEntered { () throws(KernelError) in
             try Probe.tcp(to: destination, timeout: .milliseconds(800))
@@ -146,7 +148,8 @@ final class End {
     static func listening(_ port: UInt16, _ family: AddressFamily) -> End {
         let end = open(family)
         let any = family == .ipv4 ? IPAddress("0.0.0.0")! : IPAddress("::")!
-        precondition(withSocketAddress(any, port) { bind(end.descriptor, $0, $1) } == 0 && listen(end.descriptor, 8) == 0)
+        precondition(
+            withSocketAddress(any, port) { bind(end.descriptor, $0, $1) } == 0 && listen(end.descriptor, 8) == 0)
         return end
     }
 

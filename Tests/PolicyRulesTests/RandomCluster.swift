@@ -11,8 +11,11 @@ struct RandomCluster {
 
     static let namespaces = ["a", "b", "c"]
     static let addresses = (1...6).flatMap { number in
-        ["10.244.1.\(number)", "10.244.2.\(number)", "192.168.0.\(number)", "fd00:10:244:1::\(number)", "fd00:2::\(number)"]
-            .map { IPAddress($0)! }
+        [
+            "10.244.1.\(number)", "10.244.2.\(number)", "192.168.0.\(number)", "fd00:10:244:1::\(number)",
+            "fd00:2::\(number)",
+        ]
+        .map { IPAddress($0)! }
     }
     static let outside = ["198.51.100.1", "10.0.0.1", "2001:db8::1"].map { IPAddress($0)! }
 
@@ -80,12 +83,16 @@ struct RandomCluster {
 
     private mutating func peer() -> PolicyPeer {
         if chance(30) {
-            let blocks = ["0.0.0.0/0", "10.0.0.0/8", "10.244.1.0/24", "10.244.2.1/32", "::/0", "fd00::/8", "192.168.0.0/29"]
+            let blocks = [
+                "0.0.0.0/0", "10.0.0.0/8", "10.244.1.0/24", "10.244.2.1/32", "::/0", "fd00::/8", "192.168.0.0/29",
+            ]
             return .block(
                 IPBlock(
                     cidr: IPPrefix(one(blocks))!,
-                    except: some(["10.244.1.2/31", "10.244.0.0/16", "fd00:2::/127", "0.0.0.0/0", "192.168.0.3/32"], upTo: 2)
-                        .map { IPPrefix($0)! }))
+                    except: some(
+                        ["10.244.1.2/31", "10.244.0.0/16", "fd00:2::/127", "0.0.0.0/0", "192.168.0.3/32"], upTo: 2
+                    )
+                    .map { IPPrefix($0)! }))
         }
         return .pods(selector(), in: chance(50) ? .own : .matching(selector()))
     }
@@ -95,14 +102,19 @@ struct RandomCluster {
         switch one([0, 1, 1, 2, 2]) {
         case 0: return PolicyPort(protocol: transport)
         case 1: return PolicyPort(protocol: transport, .named(one(["http", "admin", "nope"])))
-        default: return PolicyPort(protocol: transport, .range(one([Port(80)!...Port(80)!, Port(80)!...Port(81)!, Port(81)!...Port(8080)!])))
+        default:
+            return PolicyPort(
+                protocol: transport,
+                .range(one([Port(80)!...Port(80)!, Port(80)!...Port(81)!, Port(81)!...Port(8080)!])))
         }
     }
 
     /// Nine pods with addresses of their own, and some policies.
     mutating func cluster() -> ClusterSnapshot {
         var cluster = ClusterSnapshot()
-        for name in Self.namespaces where chance(70) { cluster.apply(.set(.namespace(Namespace(name: name, labels: labels())))) }
+        for name in Self.namespaces where chance(70) {
+            cluster.apply(.set(.namespace(Namespace(name: name, labels: labels()))))
+        }
         var free = Self.addresses.shuffled(using: &random)
         for number in 1...9 {
             let key = NamespacedName(namespace: one(Self.namespaces), name: "p\(number)")
@@ -118,7 +130,8 @@ struct RandomCluster {
     mutating func attachments() -> [LocalAttachment] {
         (0..<one([0, 1, 2, 4])).map { number in
             LocalAttachment(
-                containerID: String(number), podNamespace: one(Self.namespaces + [""]), podName: one(["p1", "p2", "ghost"]),
+                containerID: String(number), podNamespace: one(Self.namespaces + [""]),
+                podName: one(["p1", "p2", "ghost"]),
                 addresses: some(Self.addresses, upTo: 2))
         }
     }
@@ -139,8 +152,10 @@ struct RandomCluster {
                 ? .removed(ObjectReference(.networkPolicy, key)) : .set(.networkPolicy(policy(key)))
         default:
             let networks = ["10.244.1.0/24", "10.244.1.0/25", "fd00:10:244:1::/64"].map { IPPrefix($0)! }
-            let node = Node(metadata: ObjectMetadata(name: one(["n1", "n2"]), namespace: ""), podCIDRs: some(networks, upTo: 2))
-            return chance(10) ? .removed(ObjectReference(kind: .node, namespace: nil, name: node.name)) : .set(.node(node))
+            let node = Node(
+                metadata: ObjectMetadata(name: one(["n1", "n2"]), namespace: ""), podCIDRs: some(networks, upTo: 2))
+            return chance(10)
+                ? .removed(ObjectReference(kind: .node, namespace: nil, name: node.name)) : .set(.node(node))
         }
     }
 }

@@ -38,7 +38,9 @@ import Testing
         change(&cluster)
         let after = cluster.snapshot
         for (key, pod) in after.pods where before.pods[key] != pod { compiler.apply(.set(.pod(pod))) }
-        for key in before.pods.keys where after.pods[key] == nil { compiler.apply(.removed(ObjectReference(.pod, key))) }
+        for key in before.pods.keys where after.pods[key] == nil {
+            compiler.apply(.removed(ObjectReference(.pod, key)))
+        }
         for (key, policy) in after.networkPolicies where before.networkPolicies[key] != policy {
             compiler.apply(.set(.networkPolicy(policy)))
         }
@@ -59,11 +61,27 @@ import Testing
             { $0.pod("shop/client-2", ["app": "client"], on: "n2") },
             { $0.pod("shop/web-2", ["app": "web"]) },
             { $0.policy("shop/q", Self.spec(from: anyone, port: 443)) },
-            { $0.policy("shop/p", ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["from": [client], "ports": [["port": 80, "endPort": 90]]]]]) },
-            { $0.policy("shop/p", ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["from": [anyone, client], "ports": [[:]]]]]) },
+            {
+                $0.policy(
+                    "shop/p",
+                    [
+                        "podSelector": ["matchLabels": ["app": "web"]],
+                        "ingress": [["from": [client], "ports": [["port": 80, "endPort": 90]]]],
+                    ])
+            },
+            {
+                $0.policy(
+                    "shop/p",
+                    [
+                        "podSelector": ["matchLabels": ["app": "web"]],
+                        "ingress": [["from": [anyone, client], "ports": [[:]]]],
+                    ])
+            },
             { $0.policy("shop/p", ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["ports": [[:]]]]]) },
             { $0.pod("lab/bystander", ["app": "client"], on: "n2") },
-            { $0.removePolicy("shop/p"); $0.removePolicy("shop/q") },
+            {
+                $0.removePolicy("shop/p"); $0.removePolicy("shop/q")
+            },
             { $0.policy("lab/nobody-here", ["podSelector": [:]]) },
         ]
         for (index, step) in steps.enumerated() {
@@ -74,7 +92,10 @@ import Testing
 
     @Test mutating func `a pod that merely goes, and a policy of no consequence, disturb nobody`() {
         #expect(!update { $0.removePod("shop/client") }.isRestrictive)
-        #expect(!update { $0.pod("shop/web", ["app": "web"]) { $0.metadata.deletionTimestamp = Timestamp(secondsSince1970: 1) } }.isRestrictive)
+        #expect(
+            !update {
+                $0.pod("shop/web", ["app": "web"]) { $0.metadata.deletionTimestamp = Timestamp(secondsSince1970: 1) }
+            }.isRestrictive)
         #expect(!update { $0.pod("shop/web", ["app": "web"]) { $0.phase = .failed } }.isRestrictive)
         #expect(!update { $0.policy("elsewhere/p", ["policyTypes": ["Ingress", "Egress"]]) }.isRestrictive)
     }
@@ -86,9 +107,19 @@ import Testing
         { $0.pod("shop/client", ["app": "other"], on: "n2") },
         // a rule goes, gets narrower, or gets another peer or port
         { $0.policy("shop/p", ["podSelector": ["matchLabels": ["app": "web"]]]) },
-        { $0.policy("shop/p", RevocationTests.spec(from: ["podSelector": ["matchLabels": ["app": "client", "tier": "x"]]], port: 80)) },
-        { $0.policy("shop/p", RevocationTests.spec(from: ["podSelector": ["matchLabels": ["app": "client"]]], port: 81)) },
-        { $0.policy("shop/p", RevocationTests.spec(from: ["podSelector": ["matchLabels": ["app": "client"]]], port: "http")) },
+        {
+            $0.policy(
+                "shop/p",
+                RevocationTests.spec(from: ["podSelector": ["matchLabels": ["app": "client", "tier": "x"]]], port: 80))
+        },
+        {
+            $0.policy(
+                "shop/p", RevocationTests.spec(from: ["podSelector": ["matchLabels": ["app": "client"]]], port: 81))
+        },
+        {
+            $0.policy(
+                "shop/p", RevocationTests.spec(from: ["podSelector": ["matchLabels": ["app": "client"]]], port: "http"))
+        },
         // a pod's labels bring it under a policy
         { cluster in
             cluster.policy("shop/new", ["podSelector": ["matchLabels": ["app": "web"]], "policyTypes": ["Egress"]])
@@ -114,19 +145,44 @@ import Testing
         // The next pod with the address is nobody's client.
         #expect(update { cluster in cluster.pod("lab/next", on: "n2") { $0.addresses = [address] } }.isRestrictive)
         #expect(!update { $0.removePod("lab/next") }.isRestrictive)
-        #expect(!update { cluster in cluster.pod("shop/client", ["app": "client"], on: "n2") { $0.addresses = [address] } }.isRestrictive)
+        #expect(
+            !update { cluster in cluster.pod("shop/client", ["app": "client"], on: "n2") { $0.addresses = [address] } }
+                .isRestrictive)
         #expect(!update { $0.removePod("shop/client") }.isRestrictive)
-        #expect(!update { cluster in cluster.pod("shop/client-2", ["app": "client"], on: "n2") { $0.addresses = [address] } }.isRestrictive)
+        #expect(
+            !update { cluster in cluster.pod("shop/client-2", ["app": "client"], on: "n2") { $0.addresses = [address] }
+            }.isRestrictive)
     }
 
     @Test mutating func `a local address that comes back under stricter policies is judged again`() {
         let address = cluster.address("shop/web")
         #expect(!update { $0.removePod("shop/web") }.isRestrictive)
-        #expect(!update { cluster in cluster.pod("shop/web-2", ["app": "web"]) { $0.addresses = [address] } }.isRestrictive)
+        #expect(
+            !update { cluster in cluster.pod("shop/web-2", ["app": "web"]) { $0.addresses = [address] } }.isRestrictive)
         #expect(!update { $0.removePod("shop/web-2") }.isRestrictive)
-        let strict: FieldValue = ["podSelector": ["matchLabels": ["app": "strict"]], "policyTypes": ["Ingress", "Egress"]]
+        let strict: FieldValue = [
+            "podSelector": ["matchLabels": ["app": "strict"]], "policyTypes": ["Ingress", "Egress"],
+        ]
         #expect(!update { $0.policy("shop/strict", strict) }.isRestrictive)
-        #expect(update { cluster in cluster.pod("shop/strict", ["app": "strict"]) { $0.addresses = [address] } }.isRestrictive)
+        #expect(
+            update { cluster in cluster.pod("shop/strict", ["app": "strict"]) { $0.addresses = [address] } }
+                .isRestrictive)
+    }
+
+    @Test(arguments: [true, false])
+    mutating func `a pod that comes back finds its old connections without those who are no peers any more`(
+        isRelabelled: Bool
+    ) {
+        let (web, client) = (cluster.address("shop/web"), cluster.address("shop/client"))
+        // With the last pod under the policy nobody asks any more who its peers are.
+        #expect(!update { $0.removePod("shop/web") }.isRestrictive)
+        let change: (inout Cluster) -> Void = { cluster in
+            if isRelabelled { return cluster.pod("shop/client", ["app": "other"], on: "n2") }
+            cluster.removePod("shop/client")
+            cluster.pod("lab/next", on: "n2") { $0.addresses = [client] }
+        }
+        #expect(!update(change).isRestrictive)
+        #expect(update { cluster in cluster.pod("shop/web", ["app": "web"]) { $0.addresses = [web] } }.isRestrictive)
     }
 
     @Test mutating func `a pod outside the closed gate may have spoken before it was isolated`() {
@@ -138,7 +194,8 @@ import Testing
     @Test mutating func `a gate that closes more swaps the epoch, one that opens does not`() {
         func networks(_ texts: String...) -> (inout Cluster) -> Void {
             { cluster in
-                let node = Node(metadata: ObjectMetadata(name: "n1", namespace: ""), podCIDRs: texts.map { IPPrefix($0)! })
+                let node = Node(
+                    metadata: ObjectMetadata(name: "n1", namespace: ""), podCIDRs: texts.map { IPPrefix($0)! })
                 cluster.snapshot.apply(.set(.node(node)))
             }
         }
@@ -152,7 +209,8 @@ import Testing
         #expect(update { $0.pod("shop/client", ["app": "client"], on: "n2") { $0.readyCondition = true } }.isEmpty)
         #expect(update { $0.policy("lab/p", ["policyTypes": ["Ingress", "Egress"]]) }.isEmpty)
         #expect(update { $0.namespace("lab", ["team": "science"]) }.isEmpty)
-        let owners = update { $0.pod("shop/client-2", ["app": "client"], on: "n2") }.contributions.map(\.owner.description)
+        let owners = update { $0.pod("shop/client-2", ["app": "client"], on: "n2") }.contributions.map(
+            \.owner.description)
         #expect(owners == ["pod shop/client-2"])
     }
 }

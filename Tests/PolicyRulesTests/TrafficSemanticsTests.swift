@@ -46,11 +46,18 @@ import Testing
         #expect(!cluster.allows("198.51.100.127", "shop/web") && cluster.allows("198.51.100.128", "shop/web"))
     }
 
-    @Test func `S20: host bits and leading zeros are read over, exceptions outside are noted, what is no block matches nothing`() {
-        var cluster = with(["from": [["ipBlock": ["cidr": "198.51.100.7/24"]], ["ipBlock": ["cidr": "203.000.113.0/24"]]]])
+    @Test
+    func
+        `S20: host bits and leading zeros are read over, exceptions outside are noted, what is no block matches nothing`()
+    {
+        var cluster = with([
+            "from": [["ipBlock": ["cidr": "198.51.100.7/24"]], ["ipBlock": ["cidr": "203.000.113.0/24"]]]
+        ])
         #expect(cluster.allows("198.51.100.200", "shop/web") && cluster.allows("203.0.113.5", "shop/web"))
         func notes(_ block: FieldValue) -> Int {
-            cluster.policy("shop/p", ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["from": [["ipBlock": block]]]]]).count
+            cluster.policy(
+                "shop/p", ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["from": [["ipBlock": block]]]]]
+            ).count
         }
         #expect(notes(["cidr": "198.51.100.0/24", "except": ["203.0.113.0/24"]]) == 1)
         #expect(cluster.allows("198.51.100.1", "shop/web") && !cluster.allows("203.0.113.1", "shop/web"))
@@ -72,26 +79,31 @@ import Testing
         #expect(cluster.allows("198.51.100.1", "shop/web") && !cluster.allows("10.9.9.9", "shop/web"))
         #expect(!cluster.allows("2001:db8::1", "shop/web", family: .ipv6))
         let six = with(["from": [["ipBlock": ["cidr": "::/0"]]]])
-        #expect(six.allows("2001:db8::1", "shop/web", family: .ipv6) && six.allows("fe80::1", "shop/web", family: .ipv6))
+        #expect(
+            six.allows("2001:db8::1", "shop/web", family: .ipv6) && six.allows("fe80::1", "shop/web", family: .ipv6))
         #expect(!six.allows("198.51.100.1", "shop/web"))
     }
 
     @Test func `S22: TCP is the default, and a protocol without port is all its ports`() {
         var cluster = with(["ports": [[:]]])
         #expect(cluster.allows("shop/client", "shop/web", 1) && cluster.allows("shop/client", "shop/web", 65535))
-        #expect(!cluster.allows("shop/client", "shop/web", 53, 17) && !cluster.allows("shop/client", "shop/web", nil, 1))
+        #expect(
+            !cluster.allows("shop/client", "shop/web", 53, 17) && !cluster.allows("shop/client", "shop/web", nil, 1))
         cluster = with(["ports": [["port": 80], ["protocol": "UDP"]]])
         #expect(cluster.allows("shop/client", "shop/web", 80) && cluster.allows("shop/client", "shop/web", 5, 17))
         #expect(!cluster.allows("shop/client", "shop/web", 5) && !cluster.allows("shop/client", "shop/web", 80, 132))
     }
 
     @Test func `S23: the end of a range belongs to it; what is no range matches nothing`() {
-        var cluster = with(["ports": [["port": 8000, "endPort": 8010], ["port": 8009, "endPort": 8020], ["port": 8021]]])
+        var cluster = with([
+            "ports": [["port": 8000, "endPort": 8010], ["port": 8009, "endPort": 8020], ["port": 8021]]
+        ])
         for (port, allowed) in [(7999, false), (8000, true), (8010, true), (8020, true), (8021, true), (8022, false)] {
             #expect(cluster.allows("shop/client", "shop/web", port) == allowed)
         }
         for port: FieldValue in [
-            ["port": 8010, "endPort": 8000], ["endPort": 8000], ["port": "http", "endPort": 9000], ["port": 0], ["port": 70000],
+            ["port": 8010, "endPort": 8000], ["endPort": 8000], ["port": "http", "endPort": 9000], ["port": 0],
+            ["port": 70000],
         ] {
             let notes = cluster.policy(
                 "shop/p", ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["ports": [port]]]])
@@ -128,10 +140,13 @@ import Testing
     @Test func `S26: a name on egress without peers is any pod that has it, and nobody outside`() {
         var cluster = cluster
         cluster.pod("lab/server", ports: [ContainerPort("http", 7070)])
-        cluster.policy("shop/out", ["podSelector": ["matchLabels": ["app": "client"]], "egress": [["ports": [["port": "http"]]]]])
+        cluster.policy(
+            "shop/out", ["podSelector": ["matchLabels": ["app": "client"]], "egress": [["ports": [["port": "http"]]]]])
         #expect(cluster.allows("shop/client", "shop/web", 8080) && cluster.allows("shop/client", "lab/server", 7070))
         #expect(!cluster.allows("shop/client", "lab/server", 8080))
-        #expect(!cluster.allows("shop/client", "198.51.100.1", 8080) && !cluster.allows("shop/client", "198.51.100.1", 7070))
+        #expect(
+            !cluster.allows("shop/client", "198.51.100.1", 8080) && !cluster.allows("shop/client", "198.51.100.1", 7070)
+        )
         let block: FieldValue = ["ipBlock": ["cidr": "10.244.1.1/32"]]
         cluster.policy(
             "shop/out",
@@ -153,7 +168,8 @@ import Testing
             let connection = Connection(
                 original: ConnectionTuple(source: client, Port(40_000), destination: virtual, Port(80), 6),
                 reply: packet.tuple.inverted)
-            let found = RulesetEvaluator(table, in: RulesetElements([table])).evaluate(chain: "forward", packet, connection)
+            let found = RulesetEvaluator(table, in: RulesetElements([table])).evaluate(
+                chain: "forward", packet, connection)
             #expect(found.map(\.outcome) == [outcome])
         }
     }
@@ -168,13 +184,28 @@ import Testing
 
     @Test func `S29: rules without ports match ICMP, errors about a connection pass, discovery is left alone`() {
         let cluster = with(["from": [["podSelector": ["matchLabels": ["app": "client"]]]]])
-        #expect(cluster.allows("shop/client", "shop/web", nil, 1) && !cluster.allows("198.51.100.1", "shop/web", nil, 1))
+        #expect(
+            cluster.allows("shop/client", "shop/web", nil, 1) && !cluster.allows("198.51.100.1", "shop/web", nil, 1))
         let (router, web) = (IPAddress("192.0.2.1")!, cluster.address("shop/web"))
         #expect(cluster.table().decide(from: router, to: web, 1, nil, state: .related).outcome == .accept)
         #expect(cluster.table().decide(from: router, to: web, 1, nil, state: .new).outcome == .drop)
         let (six, peer) = (cluster.address("shop/web", .ipv6), IPAddress("fe80::7")!)
         #expect(cluster.table().decide(from: peer, to: six, 58, nil, state: .untracked).outcome == .accept)
         #expect(cluster.table().decide(from: peer, to: six, 58, nil, state: .related).outcome == .accept)
+    }
+
+    @Test func `an invalid packet is kept from pods, isolated or not, and is nobody's business elsewhere`() {
+        let table = cluster.table()
+        func outcome(from source: String, to destination: String) -> Evaluation.Outcome? {
+            let ends = [source, destination].map { cluster.address($0) }
+            let packet = Packet(from: ends[0], Port(40_000), to: ends[1], Port(80), protocolNumber: 6)
+            // Conntrack has nothing to say of it.
+            return RulesetEvaluator(table, in: RulesetElements([table])).evaluate(chain: "forward", packet, nil).first?
+                .outcome
+        }
+        #expect(outcome(from: "198.51.100.1", to: "shop/web") == .drop)
+        #expect(outcome(from: "shop/web", to: "198.51.100.1") == .drop)
+        #expect(outcome(from: "198.51.100.1", to: "203.0.113.1") == .accept)
     }
 
     @Test func `S30: what the node itself sends is not looked at; another node's is`() {
@@ -195,14 +226,18 @@ import Testing
         #expect(!table.text.contains("172.30.0.11"))
         cluster.policy(
             "shop/p",
-            ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["from": [["ipBlock": ["cidr": "172.30.0.0/24"]]]]]])
+            [
+                "podSelector": ["matchLabels": ["app": "web"]],
+                "ingress": [["from": [["ipBlock": ["cidr": "172.30.0.0/24"]]]]],
+            ])
         #expect(cluster.allows("172.30.0.11", "shop/web"))
     }
 
     @Test func `S32: answers to what is allowed are allowed, on both nodes`() {
         var cluster = cluster
         cluster.policy("shop/all", ["policyTypes": ["Ingress", "Egress"]])
-        cluster.policy("shop/web", ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["ports": [["port": 80]]]]])
+        cluster.policy(
+            "shop/web", ["podSelector": ["matchLabels": ["app": "web"]], "ingress": [["ports": [["port": 80]]]]])
         cluster.policy("shop/client", ["podSelector": ["matchLabels": ["app": "client"]], "egress": [[:]]])
         let (client, web) = (cluster.address("shop/client"), cluster.address("shop/web"))
         #expect(cluster.allows("shop/client", "shop/web") && !cluster.allows("shop/web", "shop/client"))
@@ -223,7 +258,8 @@ import Testing
         #expect(first.outcome == .accept && first.connection?.mark == 0x0010_4001)
         cluster.policy("shop/p", ["podSelector": ["matchLabels": ["app": "web"]]])
         // With the old epoch in force the connection lives on; a new one ends it, whichever side speaks.
-        #expect(cluster.table().decide(from: client, to: web, state: .established, mark: 0x0010_4001).outcome == .accept)
+        #expect(
+            cluster.table().decide(from: client, to: web, state: .established, mark: 0x0010_4001).outcome == .accept)
         let next = PolicyTable.whole(cluster.snapshot, nodeName: "n1", epoch: PolicyEpoch(1)!.next)
         for isAnswer in [false, true] {
             let end = next.decide(from: client, to: web, isAnswer: isAnswer, state: .established, mark: 0x0010_4001)

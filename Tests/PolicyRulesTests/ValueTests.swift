@@ -38,7 +38,9 @@ import Testing
             let expected = block.cidr.contains(address) && !block.except.contains { $0.contains(address) }
             #expect(ranges.ranges.contains { $0.contains(number) } == expected)
         }
-        for (left, right) in zip(ranges.ranges, ranges.ranges.dropFirst()) { #expect(left.upperBound + 1 < right.lowerBound) }
+        for (left, right) in zip(ranges.ranges, ranges.ranges.dropFirst()) {
+            #expect(left.upperBound + 1 < right.lowerBound)
+        }
     }
 }
 
