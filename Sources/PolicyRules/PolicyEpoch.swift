@@ -36,8 +36,8 @@ public struct PolicyEpoch: Hashable, Sendable {
     /// The epoch that follows.
     public var next: PolicyEpoch { PolicyEpoch(unchecked: isLast ? 1 : number + 1, mask: mask) }
 
-    /// Whether the next number was used before: connections that rested all the while still carry it, so the field has
-    /// to be cleared in all connections first.
+    /// Whether the next number was used before: connections that rested all the while still carry it, until the epoch
+    /// after that, unless the field is cleared in all of them first.
     public var isLast: Bool { number == highest }
 
     public var mark: MaskedMark { MaskedMark(number << UInt32(mask.trailingZeroBitCount), mask: mask) }
@@ -46,7 +46,7 @@ public struct PolicyEpoch: Hashable, Sendable {
     ///
     /// What an agent goes on with after a restart, so that a restart judges nothing again.
     public init?(in table: Ruleset, mask: UInt32 = defaultMask) {
-        for rule in table.chains[PolicyTable.forward]?.rules ?? [] {
+        for rule in table.chains[PolicyTable.forward]?.rules.reversed() ?? [] {
             for case .bitwise(_, _, let kept, let set) in rule.instructions
             where kept == hostBytes(~mask) && rule.instructions.last == .setConntrack(.mark, from: 0) {
                 self.init(hostNumber(set) >> UInt32(mask.trailingZeroBitCount), mask: mask)

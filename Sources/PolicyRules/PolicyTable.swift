@@ -86,7 +86,12 @@ public enum PolicyTable {
                 Rule(
                     .match(.conntrackState, .states([.established, .related])),
                     .match(.conntrackMark, .mark(epoch.mark)), .accept, comment: "judged:by the policies in force")
-            ] + errors + [Rule(.verdict(.jump(evaluate))), Rule(.setConntrackMark(epoch.mark))]
+            ] + errors + [
+                // What is dropped is left without an epoch: a connection that is denied and goes on trying would
+                // otherwise carry its old one until that number comes round again.
+                Rule(.setConntrackMark(MaskedMark(0, mask: epoch.mask))),
+                Rule(.verdict(.jump(evaluate))), Rule(.setConntrackMark(epoch.mark)),
+            ]
         // After DNAT and before SNAT, and after what others filter at the usual priority.
         return [forward: Chain(hook: Hook(.filter, .forward, priority: 10), rules)]
     }

@@ -64,6 +64,7 @@ extension Cluster {
                     ct state established,related ct mark & 0x0ff00000 == 0x00500000 accept comment "judged:by the policies in force"
                     ct state related meta l4proto 1 accept comment "related:icmp error about a connection"
                     ct state related meta l4proto 58 accept comment "related:icmpv6 error about a connection"
+                    ct mark set ct mark & 0xf00fffff | 0x00000000
                     jump evaluate
                     ct mark set ct mark & 0xf00fffff | 0x00500000
                 }
