@@ -19,7 +19,10 @@ extension AttachmentID {
     /// The host's end of a bridged attachment: network managers leave alone what is called `veth`.
     public var bridgedHostInterface: InterfaceName { hostInterface(prefix: "veth") }
 
-    /// Whether a name was made of some attachment, as the two above are.
+    /// The device that holds back what a pod sends; the prefix is the reference plugin's.
+    public var intermediateBlock: InterfaceName { hostInterface(prefix: "bwp") }
+
+    /// Whether a name was made of some attachment, as the first two above are.
     public static func isHostInterface(_ name: InterfaceName) -> Bool {
         let text = name.description
         guard let prefix = ["fl", "veth"].first(where: text.hasPrefix) else { return false }

@@ -13,6 +13,7 @@ public struct FairleadConfiguration: Sendable {
     public var mac: MACAddress?
     public var nameService: NameService
     public var hostPorts: HostPortConfiguration
+    public var bandwidth: BandwidthConfiguration
 
     /// What happens before the node agent has admitted a pod to its policy.
     public enum PolicyGate: Hashable, Sendable {
@@ -37,13 +38,7 @@ public struct FairleadConfiguration: Sendable {
         mac = try configuration.requestedMAC(arguments)
         nameService = try configuration.nameService()
         hostPorts = try HostPortConfiguration(configuration)
-        let runtime = try reader.object("runtimeConfig")
-        if let value = runtime.object["bandwidth"], !value.asksForNothing {
-            throw CNIError(
-                .unsupportedField,
-                "runtimeConfig.bandwidth: this version does not provide it; remove it from the plugin's capabilities",
-                details: value.text)
-        }
+        bandwidth = try BandwidthConfiguration(configuration)
     }
 
     private static func overlay(_ reader: ConfigurationReader) throws(CNIError) -> Overlay {
@@ -82,16 +77,4 @@ public struct StateFolder: Hashable, Sendable {
 
     /// The folder of the attachment records.
     public var attachments: String { "\(path)/\(AttachmentRecord.folder)" }
-}
-
-extension JSONValue {
-    /// Whether a capability's value asks for nothing: runtimes send an empty one along.
-    fileprivate var asksForNothing: Bool {
-        switch self {
-        case .null: true
-        case .array(let elements): elements.isEmpty
-        case .object(let object): object.members.allSatisfy { $0.value.integer == 0 || $0.value == .null }
-        case .bool, .number, .string: false
-        }
-    }
 }

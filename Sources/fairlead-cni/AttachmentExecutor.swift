@@ -214,7 +214,7 @@ struct AttachmentExecutor: ~Copyable {
     private func perform(_ undo: Step.Undo) throws(CNIError) {
         switch undo {
         case .removeLink(let name):
-            _ = try remove(name, from: host)
+            _ = try removeLink(name, from: host)
         case .removeBridge(let name):
             let links = try kernel { () throws(KernelError) in try host.links() }
             guard let bridge = links.first(where: { $0.name == name }),

@@ -49,6 +49,7 @@ struct BridgePlugin: Plugin {
             request.attachment, leased: leased, configuration: configuration,
             bridge: try observe(configuration.bridge, executor.host),
             newBridgeMAC: MACAddress(locallyAdministered: .random(in: .min ... .max)), underlay: underlay)
+        forgetFlows(of: plan.addresses.map(\.prefix.address))
         try executor.run(plan.steps())
         do throws(CNIError) {
             try interruption("look up the bridge")

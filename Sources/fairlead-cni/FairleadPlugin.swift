@@ -27,18 +27,32 @@ struct FairleadPlugin: Plugin {
         do throws(CNIError) {
             let plan = try RoutedAttachment(
                 request.attachment, leased: leased, configuration: configuration, underlay: underlay)
+            forgetFlows(of: plan.addresses)
             try executor.run(plan.steps)
             do throws(CNIError) {
+                try limitBandwidth(of: request, configuration.bandwidth)
                 return try mappingPorts(of: request, configuration.hostPorts, to: plan.addresses) {
                     () throws(CNIError) in
                     try announce(plan, request, configuration, arguments)
                 }
             } catch {
+                // The limits on the veth go with it.
+                try? Bandwidth.remove(request.attachment)
                 throw executor.takingBack(after: error)
             }
         } catch {
             throw delegate.releasing(request, after: error)
         }
+    }
+
+    private func limitBandwidth(
+        of request: AttachmentRequest, _ configuration: BandwidthConfiguration
+    ) throws(CNIError) {
+        guard !configuration.isEmpty else { return }
+        try interruption("limit the pod's bandwidth")
+        try Bandwidth.limit(
+            configuration, on: request.attachment.routedHostInterface, request.attachment,
+            for: AttachmentTag(network: request.configuration.name, request.attachment))
     }
 
     /// Runs `body` with the pod's host ports mapped, and takes them back where it fails.
@@ -90,6 +104,7 @@ struct FairleadPlugin: Plugin {
         cleanup.run { () throws(CNIError) in
             try HostPorts.unmap(AttachmentTag(network: request.configuration.name, request.attachment))
         }
+        cleanup.run { () throws(CNIError) in try Bandwidth.remove(request.attachment) }
         // The interfaces before the addresses: one must not be given to another while somebody can still use it.
         try removeInterfaces(of: request, hostInterface: request.attachment.routedHostInterface)
         cleanup.run { () throws(CNIError) in
@@ -121,6 +136,9 @@ struct FairleadPlugin: Plugin {
         try HostPorts.check(
             ports, to: previous.firstAddresses(of: request.attachment.interface),
             for: AttachmentTag(network: request.configuration.name, request.attachment))
+        try Bandwidth.check(
+            BandwidthConfiguration(request.configuration), on: request.attachment.routedHostInterface,
+            request.attachment)
         guard try records.read(request.attachment) != nil else {
             throw CNIError(
                 .internal, "attachment record \(AttachmentRecord.fileName(of: request.attachment)) not found",
@@ -135,12 +153,15 @@ struct FairleadPlugin: Plugin {
             let records = AttachmentRecords(folder: try StateFolder(request.configuration))
             for record in try records.all(of: request.configuration.name) where !valid.contains(record.attachment) {
                 let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
-                _ = try remove(record.attachment.routedHostInterface, from: host)
+                _ = try removeLink(record.attachment.routedHostInterface, from: host)
                 try records.remove(record.attachment)
             }
         }
         cleanup.run { () throws(CNIError) in
             try HostPorts.collectGarbage(of: request.configuration.name, except: valid)
+        }
+        cleanup.run { () throws(CNIError) in
+            try Bandwidth.collectGarbage(of: request.configuration.name, except: valid)
         }
         cleanup.run { () throws(CNIError) in
             if let type = try request.configuration.addressPlugin() {

@@ -11,7 +11,7 @@ struct Invocation {
     /// The plugins of this binary.
     static let plugins: [any Plugin] = [
         FairleadPlugin(), BridgePlugin(), PointToPointPlugin(), HostLocalPlugin(), StaticPlugin(), LoopbackPlugin(),
-        PortmapPlugin(),
+        PortmapPlugin(), BandwidthPlugin(),
     ]
 
     private static var names: String { plugins.map(\.name).joined(separator: ", ") }

@@ -44,7 +44,7 @@ struct PodNamespace: ~Copyable {
 /// ours made for another container belongs to that container, which was given the same namespace since.
 func removeInterfaces(of request: AttachmentRequest, hostInterface: InterfaceName) throws(CNIError) {
     let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
-    if try remove(hostInterface, from: host) { return }
+    if try removeLink(hostInterface, from: host) { return }
     guard let pod = try PodNamespace.openIfPresent(request.namespacePath) else { return }
     let name = request.attachment.interface
     let isOthers = try kernel { () throws(KernelError) -> Bool in
@@ -54,11 +54,11 @@ func removeInterfaces(of request: AttachmentRequest, hostInterface: InterfaceNam
         return peer.peerIndex == link.index && AttachmentID.isHostInterface(peer.name)
     }
     if isOthers { return }
-    _ = try remove(name, from: pod.socket)
+    _ = try removeLink(name, from: pod.socket)
 }
 
 /// Removes a link; false where there is none.
-func remove(_ name: InterfaceName, from socket: borrowing RouteSocket) throws(CNIError) -> Bool {
+func removeLink(_ name: InterfaceName, from socket: borrowing RouteSocket) throws(CNIError) -> Bool {
     do throws(KernelError) {
         guard let link = try socket.link(named: name) else { return false }
         try socket.deleteLink(index: link.index)
@@ -71,14 +71,16 @@ func remove(_ name: InterfaceName, from socket: borrowing RouteSocket) throws(CN
     }
 }
 
-/// Removes the host's ends of the network's attachments that are not in `valid`, by what they are labelled with.
-func collectInterfaces(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {
+/// Removes the host's interfaces of the network's attachments that are not in `valid`, by what they are labelled with.
+func collectInterfaces(
+    of network: String, kind: Link.Kind = .veth, except valid: Set<AttachmentID>
+) throws(CNIError) {
     let isGarbage = AttachmentTag.garbage(of: network, except: valid)
     let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
     let links = try kernel { () throws(KernelError) in try host.links() }
     var cleanup = Cleanup()
-    for link in links where link.kind == .veth && isGarbage(link.alias) {
-        cleanup.run { () throws(CNIError) in _ = try remove(link.name, from: host) }
+    for link in links where link.kind == kind && isGarbage(link.alias) {
+        cleanup.run { () throws(CNIError) in _ = try removeLink(link.name, from: host) }
     }
     try cleanup.finish()
 }

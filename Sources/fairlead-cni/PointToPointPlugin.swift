@@ -21,6 +21,7 @@ struct PointToPointPlugin: Plugin {
         do throws(CNIError) {
             let plan = try PointToPointAttachment(
                 request.attachment, leased: leased, configuration: configuration, underlay: underlay)
+            forgetFlows(of: plan.addresses.map(\.prefix.address))
             try executor.run(plan.steps)
             do throws(CNIError) {
                 return try finish(plan, request, configuration)

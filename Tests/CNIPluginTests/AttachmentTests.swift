@@ -105,6 +105,26 @@ private let versions = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
     }
 
     @Test(arguments: Attaching.allCases)
+    func `a reused address has none of its last owner's connections`(plugin: Attaching) throws {
+        let node = try Node()
+        // One address, so that it is handed out again at once.
+        let configuration = node.configuration(ranges: ["10.88.0.0/30"], plugin.keys)
+        let pods = [try node.pod(), try node.pod()]
+        #expect(try node.run(plugin.rawValue, "ADD", configuration, id: "c1", netns: pods[0].path).isSuccess)
+        for source in ["10.88.0.2", "192.0.2.9"] {
+            _ = try node.namespace.output(
+                of: "conntrack", "-I", "-p", "udp", "-s", source, "-d", "192.0.2.7", "--sport", "1000", "--dport", "53",
+                "-t", "300")
+        }
+        let flows = { try node.namespace.output(of: "conntrack", "-L", "-p", "udp") }
+        #expect(try flows().contains("src=10.88.0.2") && flows().contains("src=192.0.2.9"))
+        #expect(try node.run(plugin.rawValue, "DEL", configuration, id: "c1", netns: pods[0].path).isSuccess)
+        let second = try node.run(plugin.rawValue, "ADD", configuration, id: "c2", netns: pods[1].path)
+        #expect(second.hosts == ["10.88.0.2"])
+        #expect(try !flows().contains("10.88.0.2") && flows().contains("src=192.0.2.9"))
+    }
+
+    @Test(arguments: Attaching.allCases)
     func `the MTU follows the default route's link`(plugin: Attaching) throws {
         let node = try Node()
         let host = try node.namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }

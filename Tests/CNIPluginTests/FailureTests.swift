@@ -54,6 +54,7 @@ extension Attaching {
                 "runtimeConfig",
                 [
                     "ips": ["10.88.0.7", "fd00:88::7"], "portMappings": [["hostPort": 8080, "containerPort": 80]],
+                    "bandwidth": ["egressRate": 8000, "egressBurst": 8000],
                 ])
         var steps: [String] = []
         while true {
@@ -79,7 +80,10 @@ extension Attaching {
         if attaching != .fairlead { #expect(steps.last == "masquerade the pod's addresses") }
         if attaching == .fairlead {
             #expect(
-                steps.suffix(3) == ["map host ports", "write the attachment record", "pass the policy gate"])
+                steps.suffix(4) == [
+                    "limit the pod's bandwidth", "map host ports", "write the attachment record",
+                    "pass the policy gate",
+                ])
         }
         #expect(try node.run(attaching.rawValue, "DEL", configuration, netns: pod.path).isSuccess)
     }

@@ -103,7 +103,7 @@ private func routed(
         ),
         (#", "runtimeConfig": {"mac": "zz"}"#, 7, #"runtimeConfig.mac: "zz" is no Ethernet address"#),
         (#", "runtimeConfig": {"portMappings": [{"HostPort": 80}]}"#, 7, "runtimeConfig.portMappings[0].containerPort"),
-        (#", "runtimeConfig": {"bandwidth": {"IngressRate": 1000}}"#, 2, "runtimeConfig.bandwidth"),
+        (#", "runtimeConfig": {"bandwidth": {"IngressRate": 1000}}"#, 7, "runtimeConfig.bandwidth.ingressBurst"),
     ])
     func `what cannot be done is refused by key`(keys: String, code: UInt, message: String) {
         let error = #expect(throws: CNIError.self) { try routed(leased("10.244.1.7/24", "fd00::7/64"), keys) }
