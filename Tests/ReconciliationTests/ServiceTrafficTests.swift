@@ -57,7 +57,7 @@ import Testing
         #expect(try bed.answers("172.30.0.11", 30080, from: "near2") == ["near", "far"])
         #expect(try bed.answers("172.30.0.11", 30080) == ["near", "far"])
         try await bed.program(service { $0.externalTrafficPolicy = .local }, endpoints: ["far"])
-        #expect(try bed.ask("172.30.0.11", 30080, from: "out") == "timeout", "none here, but elsewhere: silence")
+        #expect(try bed.isSilent("172.30.0.11", 30080, from: "out"), "none here, but elsewhere: silence")
         #expect(try bed.answers("172.30.0.11", 30080, from: "near2", attempts: 3) == ["far"])
         try await bed.program(service { $0.externalTrafficPolicy = .local }, endpoints: [])
         #expect(try bed.ask("172.30.0.11", 30080, from: "out") == "refused")
@@ -71,7 +71,7 @@ import Testing
         #expect(try bed.answers("10.96.0.10", 80, from: "near2") == ["near"])
         #expect(try bed.answers("172.30.0.11", 30080, from: "out") == ["near", "far"])
         try await bed.program(local, endpoints: ["far"])
-        #expect(try bed.ask("10.96.0.10", 80, from: "near2") == "timeout")
+        #expect(try bed.isSilent("10.96.0.10", 80, from: "near2"))
     }
 
     @Test func `source ranges guard the load balancer's address and nothing else`() async throws {
@@ -84,20 +84,20 @@ import Testing
         }
         try await bed.program(balanced(["192.0.2.0/24", "192.0.2.9/32"]), endpoints: ["near"])
         #expect(try bed.ask("203.0.113.1", 80, from: "out") == "near")
-        #expect(try bed.ask("203.0.113.1", 80, from: "other") == "timeout")
-        #expect(try bed.ask("203.0.113.1", 80, from: "far") == "timeout")
+        #expect(try bed.isSilent("203.0.113.1", 80, from: "other"))
+        #expect(try bed.isSilent("203.0.113.1", 80, from: "far"))
         #expect(try bed.ask("172.30.0.11", 30080, from: "other") == "near")
         try await bed.program(balanced(["0.0.0.0/0"]), endpoints: ["near"])
         #expect(try bed.ask("203.0.113.1", 80, from: "other") == "near")
         try await bed.program(balanced(["2001:db8::/32"]), endpoints: ["near"])
-        #expect(try bed.ask("203.0.113.1", 80, from: "other") == "timeout", "ranges of the other family admit nobody")
+        #expect(try bed.isSilent("203.0.113.1", 80, from: "other"), "ranges of the other family admit nobody")
         try await bed.program(balanced(nil), endpoints: ["near"])
         #expect(try bed.ask("203.0.113.1", 80, from: "other") == "near")
     }
 
     @Test func `a client with affinity keeps its endpoint until that goes or the client stays away`() async throws {
         let bed = try TrafficBed(hosts + [("other", "198.51.100.5")])
-        let sticky = service { $0.sessionAffinity = .clientIP(timeoutSeconds: 2) }
+        let sticky = service { $0.sessionAffinity = .clientIP(timeoutSeconds: 3) }
         try await bed.program(sticky, endpoints: ["near", "near2", "far"])
         for client in ["out", "other"] {
             let first = try bed.ask("10.96.0.10", 80, from: client)
@@ -121,13 +121,13 @@ import Testing
         }
         let socket = try bed.node.withEntered { () throws(KernelError) in try NftablesSocket.open() }
         let sets = try #require(try socket.observe(ServiceTable.name)).sets.filter { $0.value.definition.expiry != nil }
-        #expect(sets.count == 2 && sets.values.allSatisfy { $0.definition.expiry == 2 })
+        #expect(sets.count == 2 && sets.values.allSatisfy { $0.definition.expiry == 3 })
         let key = ElementKey(.address(IPAddress("192.0.2.9")!))
         func isRemembered() throws -> Bool {
             try sets.keys.contains { try socket.contains(key, set: $0, table: ServiceTable.name) }
         }
         #expect(try isRemembered())
-        try await Task.sleep(for: .seconds(3))
+        try await Task.sleep(for: .seconds(4))
         #expect(try !isRemembered())
         // Back to a service without affinity: nothing of it is left.
         try await bed.program(service(), endpoints: others)
@@ -170,8 +170,8 @@ import Testing
         let connection = try bed.hosts["near"]!.namespace.withEntered { () throws(KernelError) in
             try ProbeConnection.open(.udp, to: target, timeout: .seconds(1))
         }
-        #expect(try connection.exchange(line: "x", timeout: .seconds(1)).hasPrefix("far"))
+        #expect(try connection.exchange(line: "x", timeout: .seconds(5)).hasPrefix("far"))
         try await bed.program(dns, endpoints: ["near2"])
-        #expect(try connection.exchange(line: "x", timeout: .seconds(1)).hasPrefix("near2"), "from the same port")
+        #expect(try connection.exchange(line: "x", timeout: .seconds(5)).hasPrefix("near2"), "from the same port")
     }
 }

@@ -119,11 +119,15 @@ final class TrafficBed {
     }
 
     /// Who answered, `refused`, or `timeout`; from a host, or from the node itself.
-    func ask(_ address: String, _ port: Int, from name: String? = nil, udp: Bool = false) throws -> String {
+    ///
+    /// Silence is only believed after `patience`: long where an answer is expected, for the machine may be busy.
+    func ask(
+        _ address: String, _ port: Int, from name: String? = nil, udp: Bool = false, patience: Duration = .seconds(5)
+    ) throws -> String {
         let target = SocketAddress(IPAddress(address)!, Port(port)!)
         func probe() throws(KernelError) -> Probe.Outcome {
-            udp ? try Probe.udp(to: target, timeout: .milliseconds(400), send: "x")
-                : try Probe.tcp(to: target, timeout: .milliseconds(400), send: "x\n")
+            udp ? try Probe.udp(to: target, timeout: patience, send: "x")
+                : try Probe.tcp(to: target, timeout: patience, send: "x\n")
         }
         let outcome =
             if let name { try hosts[name]!.namespace.withEntered(probe) } else { try node.withEntered(probe) }
@@ -133,6 +137,11 @@ final class TrafficBed {
         case .timeout: return "timeout"
         default: return "\(outcome)"
         }
+    }
+
+    /// Whether nobody answers, not even with a refusal.
+    func isSilent(_ address: String, _ port: Int, from name: String? = nil) throws -> Bool {
+        try ask(address, port, from: name, patience: .milliseconds(400)) == "timeout"
     }
 
     /// Everybody who answers in so many attempts.
