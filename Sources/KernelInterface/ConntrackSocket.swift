@@ -14,10 +14,13 @@ public struct ConntrackSocket: ~Copyable, Sendable {
 
     private init(socket: consuming NetlinkSocket) { self.socket = socket }
 
-    /// All tracked connections of a family. Equivalent to `conntrack -L -f FAMILY`.
-    public func entries(_ family: AddressFamily) throws(KernelError) -> [ConntrackEntry] {
+    /// All tracked connections, of one family or of both. Equivalent to `conntrack -L -f FAMILY`.
+    ///
+    /// The kernel walks its whole table for it, which takes some ten milliseconds however few connections there are; one
+    /// walk serves both families.
+    public func entries(_ family: AddressFamily? = nil) throws(KernelError) -> [ConntrackEntry] {
         let request = ConntrackEntry.listRequest(family)
-        return try socket.dump(request, for: "list tracked \(family) connections") {
+        return try socket.dump(request, for: "list tracked \(family.map { "\($0) " } ?? "")connections") {
             header, message throws(DecodeError) in
             try ConntrackEntry(header: header, message: message)
         }

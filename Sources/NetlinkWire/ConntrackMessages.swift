@@ -2,8 +2,8 @@ public import NetworkAddresses
 
 /// The messages of ctnetlink (`linux/netfilter/nfnetlink_conntrack.h`): numbers in network byte order, tuples nested.
 extension ConntrackEntry {
-    /// The request for all entries of a family, to be sent as a dump (`IPCTNL_MSG_CT_GET`).
-    public static func listRequest(_ family: AddressFamily) -> [UInt8] {
+    /// The request for all entries, of one family or of both, to be sent as a dump (`IPCTNL_MSG_CT_GET`).
+    public static func listRequest(_ family: AddressFamily?) -> [UInt8] {
         AttributeWriter.message(type: ConntrackNumber.get, flags: 0) { $0.appendHeader(family) }
     }
 
@@ -103,8 +103,8 @@ extension ConntrackTuple {
 }
 
 extension AttributeWriter {
-    /// `struct nfgenmsg`: family, version 0, no resource.
-    fileprivate mutating func appendHeader(_ family: AddressFamily) { append(bytes: [family.number, 0, 0, 0]) }
+    /// `struct nfgenmsg`: family (0 for any), version 0, no resource.
+    fileprivate mutating func appendHeader(_ family: AddressFamily?) { append(bytes: [family?.number ?? 0, 0, 0, 0]) }
 }
 
 private enum ConntrackNumber {

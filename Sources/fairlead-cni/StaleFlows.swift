@@ -11,16 +11,16 @@ import NetworkAddresses
 /// - Returns: how many were forgotten. No failure is one of the ADD's: a kernel without connection tracking has none.
 @discardableResult
 func forgetFlows(of addresses: [IPAddress]) -> Int {
+    // Nothing is tracked in a namespace without pods and rules, and a look at the whole table is dear.
+    if (try? KernelSetting.read(["net", "netfilter", "nf_conntrack_count"])) == "0" { return 0 }
+    let own = Set(addresses)
+    guard !own.isEmpty, let socket = try? ConntrackSocket.open() else { return 0 }
     var forgotten = 0
-    for family in AddressFamily.allCases {
-        let own = Set(addresses.filter { $0.family == family })
-        guard !own.isEmpty, let socket = try? ConntrackSocket.open() else { continue }
-        for entry in (try? socket.entries(family)) ?? [] {
-            let ends = [entry.original.source, entry.original.destination, entry.reply.source, entry.reply.destination]
-            guard ends.contains(where: own.contains) else { continue }
-            // It may have ended by itself meanwhile.
-            if (try? socket.delete(original: entry.original)) == true { forgotten += 1 }
-        }
+    for entry in (try? socket.entries()) ?? [] {
+        let ends = [entry.original.source, entry.original.destination, entry.reply.source, entry.reply.destination]
+        guard ends.contains(where: own.contains) else { continue }
+        // It may have ended by itself meanwhile.
+        if (try? socket.delete(original: entry.original)) == true { forgotten += 1 }
     }
     return forgotten
 }
