@@ -4,8 +4,8 @@ internal import Glibc
 ///
 /// Netlink calls block, and a blocked thread of Swift's shared pool is one that nobody else can use. An actor whose
 /// `unownedExecutor` is one of these blocks only itself.
+// Sendable: `jobs` is only touched with `mutex` held; the two pthread objects never move.
 public final class KernelThread: SerialExecutor, @unchecked Sendable {
-    // `jobs` is only touched with `mutex` held; the two pthread objects never move.
     private var jobs: [UnownedJob] = []
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let wake = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)

@@ -101,24 +101,11 @@ private func keyTypes(_ number: UInt32) -> [KeyType]? {
     return types.isEmpty || isUnpaddedPart ? nil : types
 }
 
-func decodeGeneration(_ message: UnsafePointer<nlmsghdr>) -> (id: UInt32, processID: UInt32?)? {
+func decodeGeneration(_ message: UnsafePointer<nlmsghdr>) -> UInt32? {
     let generation = nftnl_gen_alloc()!
     defer { nftnl_gen_free(generation) }
     guard nftnl_gen_nlmsg_parse(message, generation) == 0 else { return nil }
-    // NFTA_GEN_PROC_PID is not modelled by libnftnl.
-    var process: UInt32?
-    let payload = UnsafeRawBufferPointer(
-        start: mnl_nlmsg_get_payload(message), count: Int(mnl_nlmsg_get_payload_len(message)))
-    var offset = 4
-    while offset + 8 <= payload.count {
-        let length = Int(payload.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-        guard length >= 4 else { break }
-        if payload.loadUnaligned(fromByteOffset: offset + 2, as: UInt16.self) == 2, length == 8 {
-            process = UInt32(bigEndian: payload.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self))
-        }
-        offset += (length + 3) & ~3
-    }
-    return (nftnl_gen_get_u32(generation, NFTNL_GEN_ID.attribute), process)
+    return nftnl_gen_get_u32(generation, NFTNL_GEN_ID.attribute)
 }
 
 // MARK: - Elements

@@ -8,16 +8,11 @@ internal import SystemPackage
 ///
 /// One list of changes is one batch: the kernel carries out all of it or nothing. The socket stays open, because the
 /// kernel ties a table's ownership to it, and because closing one waits for the kernel to tidy up.
+// Sendable: the handle is a descriptor and constants, and a socket belongs to one actor or thread at a time.
 public struct NftablesSocket: ~Copyable, @unchecked Sendable {
-    // The handle is only used through `borrowing` calls that hold no state between them but the sequence number; a
-    // socket belongs to one actor or thread at a time.
     private let handle: OpaquePointer
-    private let portID: UInt32
 
-    private init(owning handle: OpaquePointer) {
-        self.handle = handle
-        portID = mnl_socket_get_portid(handle)
-    }
+    private init(owning handle: OpaquePointer) { self.handle = handle }
 
     deinit { mnl_socket_close(handle) }
 
@@ -228,7 +223,7 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
     public func generation() throws(KernelError) -> UInt32 {
         var generation: UInt32 = 0
         try exchange(NFT_MSG_GETGEN, flags: UInt16(NLM_F_ACK), family: nil, operation: "read nftables generation") {
-            if let value = decodeGeneration($0)?.id { generation = value }
+            if let value = decodeGeneration($0) { generation = value }
         }
         return generation
     }

@@ -42,6 +42,8 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     private var holders: [String: [ElementKey: Owner]]
     /// The claims on keys that more than one object wants; almost always empty.
     private var rivals: [Claim: [Owner: Element]] = [:]
+    /// Those of them in which not all want the same; the others merely share.
+    private var disputes: Set<Claim> = []
     /// Nil until changes are taken for the first time: until then, everything has changed.
     private var before: Before?
 
@@ -76,7 +78,8 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
 
     /// The owners whose claim on a key lost to another's, with what they claimed.
     public var contested: [(owner: Owner, member: Contribution.Member, winner: Owner)] {
-        rivals.flatMap { claim, elements in
+        disputes.flatMap { claim in
+            let elements = rivals[claim]!
             let winner = holders[claim.set]![claim.key]!
             let winning = ruleset.sets[claim.set]?.elements[claim.key]
             return elements.filter { $0.key != winner && $0.value.value != winning?.value }
@@ -166,7 +169,13 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     }
 
     private mutating func settle(_ claim: Claim) {
-        let (winner, element) = rivals[claim]!.min { $0.key < $1.key }!
+        let elements = rivals[claim]!
+        let (winner, element) = elements.min { $0.key < $1.key }!
+        if elements.values.contains(where: { $0.value != element.value }) {
+            disputes.insert(claim)
+        } else {
+            disputes.remove(claim)
+        }
         holders[claim.set]![claim.key] = winner
         write(element, claim)
     }

@@ -31,13 +31,13 @@ struct ServiceDataplane: ~Copyable {
         return changes.count + (try forgetStaleFlows(after: changes, in: table.assembly.ruleset))
     }
 
+    /// The claims on an address and port that another service has.
     var notes: [Note] {
-        compiler.notes
-            + table.assembly.contested.map { claim in
-                Note(
-                    object: ObjectReference(.service, claim.owner), field: "spec.ports",
-                    message: "an address and port of \(claim.member.set) (\(claim.member.element.comment ?? "")) is already that of "
-                        + "Service \(claim.winner), which keeps it")
-            }
+        table.assembly.contested.map { claim in
+            Note(
+                object: ObjectReference(.service, claim.owner), field: "spec.ports",
+                message: "an address and port of \(claim.member.set) (\(claim.member.element.comment ?? "")) is already "
+                    + "that of Service \(claim.winner), which keeps it")
+        }
     }
 }

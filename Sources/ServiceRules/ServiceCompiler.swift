@@ -11,11 +11,8 @@ public struct ServiceCompiler: Sendable {
     /// Which service a slice was last seen to belong to: its label may change, and a removal brings no label.
     private var serviceOfSlice: [NamespacedName: NamespacedName] = [:]
     private var dirty: Set<NamespacedName> = []
-    private var notesByService: [NamespacedName: [Note]] = [:]
 
     public init(node: NodeContext) { self.node = node }
-
-    public var notes: [Note] { notesByService.sorted { $0.key < $1.key }.flatMap(\.value) }
 
     /// Takes in an event; those about other kinds change nothing here.
     public mutating func apply(_ event: ObjectEvent) {
@@ -61,13 +58,8 @@ public struct ServiceCompiler: Sendable {
     public mutating func takeContributions() -> [(service: NamespacedName, contribution: Contribution?)] {
         defer { dirty = [] }
         return dirty.sorted().map { key in
-            guard let service = services[key] else {
-                notesByService[key] = nil
-                return (key, nil)
-            }
-            let plan = rules(for: service, slices: slices[key].map { Array($0.values) } ?? [], on: node)
-            notesByService[key] = plan.notes.isEmpty ? nil : plan.notes
-            return (key, plan.contribution)
+            guard let service = services[key] else { return (key, nil) }
+            return (key, rules(for: service, slices: slices[key].map { Array($0.values) } ?? [], on: node))
         }
     }
 }

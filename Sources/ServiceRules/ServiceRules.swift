@@ -2,43 +2,34 @@ public import KubernetesObjects
 internal import NetworkAddresses
 public import Nftables
 
-/// What one service adds to the service table, and what could not be used of it.
-public struct ServicePlan: Hashable, Sendable {
-    public var contribution = Contribution()
-    public var notes: [Note] = []
-}
-
-/// Compiles one service and its endpoint slices.
+/// Compiles one service and its endpoint slices into what they add to the service table.
 ///
-/// A total function: what cannot be used is a note that names it, and the rest works. Equal input gives equal output
-/// whatever the order of slices and endpoints, so an unchanged restart writes nothing.
-public func rules(for service: Service, slices: [EndpointSlice], on node: NodeContext) -> ServicePlan {
-    guard service.isProxied else { return ServicePlan() }
+/// A total function: what the objects could not say was noted when they were read, and the rest works. Equal input gives
+/// equal output whatever the order of slices and endpoints, so an unchanged restart writes nothing.
+public func rules(for service: Service, slices: [EndpointSlice], on node: NodeContext) -> Contribution {
+    guard service.isProxied else { return Contribution() }
     var planning = ServicePlanning(service: service, slices: slices.sorted { $0.key < $1.key }, node: node)
     planning.compile()
-    return planning.plan
+    return planning.contribution
 }
 
 /// The whole table of a cluster, computed at once: what the increments must add up to.
 public func serviceTable(
     services: some Sequence<Service>, slices: some Sequence<EndpointSlice>, on node: NodeContext
-) -> (ruleset: Ruleset, notes: [Note]) {
+) -> Ruleset {
     var assembly = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
-    var notes: [Note] = []
     let byService = Dictionary(grouping: slices) { $0.service }
     for service in services {
-        let plan = rules(for: service, slices: byService[service.key] ?? [], on: node)
-        assembly.set(plan.contribution, for: service.key)
-        notes += plan.notes
+        assembly.set(rules(for: service, slices: byService[service.key] ?? [], on: node), for: service.key)
     }
-    return (assembly.ruleset, notes)
+    return assembly.ruleset
 }
 
 private struct ServicePlanning {
     let service: Service
     let slices: [EndpointSlice]
     let node: NodeContext
-    var plan = ServicePlan()
+    var contribution = Contribution()
 
     /// A destination under which a port of the service is reached.
     struct Frontend {
@@ -138,14 +129,14 @@ private struct ServicePlanning {
     private mutating func choose(among endpoints: [Candidate], of port: ServicePort, shortcut: Bool) -> String {
         guard case .clientIP(let timeout) = service.sessionAffinity else {
             let pick = ServiceTable.pick(endpoints.count, shortcut: shortcut)
-            plan.contribution.chains[pick.name] = pick.chain
+            contribution.chains[pick.name] = pick.chain
             return pick.name
         }
         let affinity = SessionAffinity(
             service: "\(service.key)/\(port.name.isEmpty ? port.number.description : port.name)/\(port.protocol)",
             transport: port.protocol, timeout: UInt64(timeout), endpoints: endpoints.map { ($0.target, $0.name) })
-        plan.contribution.chains.merge(affinity.chains) { $1 }
-        plan.contribution.sets.merge(affinity.sets) { $1 }
+        contribution.chains.merge(affinity.chains) { $1 }
+        contribution.sets.merge(affinity.sets) { $1 }
         return affinity.entry
     }
 
@@ -157,8 +148,8 @@ private struct ServicePlanning {
         let admission = SourceAdmission(
             ranges: ranges, family: family, node: node,
             loadBalancers: service.ingress.filter { $0.mode == .virtualIP }.map(\.address))
-        plan.contribution.chains[admission.chain.name] = admission.chain.chain
-        if let set = admission.set { plan.contribution.sets[set.name] = set.set }
+        contribution.chains[admission.chain.name] = admission.chain.chain
+        if let set = admission.set { contribution.sets[set.name] = set.set }
         return admission.chain.name
     }
 
@@ -182,17 +173,12 @@ private struct ServicePlanning {
     }
 
     private mutating func append(_ element: Element, to set: String) {
-        plan.contribution.members.append(Contribution.Member(element, in: set))
+        contribution.members.append(Contribution.Member(element, in: set))
     }
 
     private mutating func appendOnce(_ element: Element, to set: String) {
         let member = Contribution.Member(element, in: set)
-        if !plan.contribution.members.contains(member) { plan.contribution.members.append(member) }
-    }
-
-    private mutating func note(_ field: String, _ message: String) {
-        plan.notes.append(
-            Note(object: ObjectReference(.service, service.key), field: field, message: message, severity: .warning))
+        if !contribution.members.contains(member) { contribution.members.append(member) }
     }
 }
 

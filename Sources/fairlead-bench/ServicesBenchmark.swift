@@ -57,7 +57,7 @@ struct ServicesBenchmark: AsyncParsableCommand {
 
     /// What the same table costs without us: the finished edits sent over a fresh socket, and `nft -f` of its text.
     private func floor(_ cluster: Cluster) async throws {
-        let table = serviceTable(services: cluster.services, slices: cluster.slices, on: cluster.node).ruleset
+        let table = serviceTable(services: cluster.services, slices: cluster.slices, on: cluster.node)
         let creation = table.creation
         var ours = Measurement()
         for _ in 0..<5 {

@@ -134,7 +134,7 @@ enum Shop {
                 on: NodeContext(
                     name: name, addresses: [ip("172.30.0.1\(number)")], podCIDRs: objects.nodes[name]!.podCIDRs,
                     serviceCIDRs: [prefix("10.96.0.0/16"), prefix("fd00:10:96::/112")])
-            ).ruleset,
+            ),
             PolicyTable.whole(objects, nodeName: name, epoch: PolicyEpoch(1)!),
         ]
         view.settings = ["net/ipv6/conf/all/forwarding": "1"]

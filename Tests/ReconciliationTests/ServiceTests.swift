@@ -67,7 +67,7 @@ import Testing
         let snapshot = ClusterSnapshot(all.compactMap { if case .set(let object) = $0 { object } else { nil } })
         let whole = serviceTable(
             services: snapshot.services.values, slices: snapshot.endpointSlices.values, on: NodeContext(name: "n1"))
-        #expect(try socket.observe(ServiceTable.name) == whole.ruleset)
+        #expect(try socket.observe(ServiceTable.name) == whole)
     }
 
     @Test func `a second agent is told that the table has an owner, and takes it over when that is gone`() async throws {
