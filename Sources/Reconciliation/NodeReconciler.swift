@@ -1,10 +1,9 @@
 public import KernelInterface
 public import KubernetesObjects
 public import Logging
-internal import NetworkAddresses
 public import OverlayRoutes
 public import PolicyRules
-internal import ServiceRules
+public import ServiceRules
 
 /// What the agent takes care of; each can be left to somebody else.
 public enum Component: String, Hashable, Sendable, CaseIterable {
@@ -45,6 +44,7 @@ public actor NodeReconciler {
         public var nodeName: String
         public var components: Set<Component>
         public var overlay: OverlayConfiguration
+        public var services: ServiceSettings
         /// Where denied packets are reported.
         public var denialLog: DenialLog
         /// Where the count of policy epochs begins, and the field of the conntrack mark that holds it.
@@ -52,12 +52,13 @@ public actor NodeReconciler {
 
         public init(
             nodeName: String, components: Set<Component> = Set(Component.allCases),
-            overlay: OverlayConfiguration = OverlayConfiguration(), denialLog: DenialLog = DenialLog(),
-            firstEpoch: PolicyEpoch = PolicyEpoch(1)!
+            overlay: OverlayConfiguration = OverlayConfiguration(), services: ServiceSettings = ServiceSettings(),
+            denialLog: DenialLog = DenialLog(), firstEpoch: PolicyEpoch = PolicyEpoch(1)!
         ) {
             self.nodeName = nodeName
             self.components = components
             self.overlay = overlay
+            self.services = services
             self.denialLog = denialLog
             self.firstEpoch = firstEpoch
         }
@@ -69,7 +70,6 @@ public actor NodeReconciler {
     private var services: ServiceDataplane
     private var policy: PolicyDataplane
     private var overlay: OverlayDataplane
-    private var facts = NodeFacts()
     /// Nothing is written before the objects are known: half a cluster would tear down what the other half needs.
     private var hasObjects = false
     private var needsOverlayPass = true
@@ -82,8 +82,7 @@ public actor NodeReconciler {
     public init(_ configuration: Configuration, logger: Logger) throws(KernelError) {
         self.configuration = configuration
         self.logger = logger
-        let node = NodeContext(name: configuration.nodeName)
-        services = try ServiceDataplane(node: node)
+        services = try ServiceDataplane(nodeName: configuration.nodeName, settings: configuration.services)
         policy = try PolicyDataplane(
             nodeName: configuration.nodeName, log: configuration.denialLog, epoch: configuration.firstEpoch)
         overlay = try OverlayDataplane(nodeName: configuration.nodeName, configuration: configuration.overlay)
@@ -98,7 +97,9 @@ public actor NodeReconciler {
                 sourceNotes = notes
                 revision = newRevision
             case .attachments(let attachments): policy.setAttachments(attachments)
-            case .kernelChanged: needsOverlayPass = true
+            case .kernelChanged:
+                needsOverlayPass = true
+                services.needsLocalAddresses = true
             }
         }
         // Why there are none yet is for the source to say.
@@ -111,19 +112,16 @@ public actor NodeReconciler {
         services.apply(event)
         policy.apply(event)
         if overlay.apply(event) { needsOverlayPass = true }
-        facts.apply(event)
     }
 
     private func reconcile() -> SyncReport {
         var report = SyncReport(revision: revision, notes: sourceNotes)
-        let node = facts.context(of: configuration.nodeName)
         // Policy first: a new pod is closed before a route or a service leads to it.
         attempt(.policy, &report) { () throws(KernelError) in
             try policy.commit()
         }
         attempt(.services, &report) { () throws(KernelError) in
-            services.setNode(node)
-            return try services.commit()
+            try services.commit()
         }
         if needsOverlayPass {
             attempt(.overlay, &report) { () throws(KernelError) in
@@ -154,33 +152,5 @@ public actor NodeReconciler {
             report.errors.append("\(component.rawValue): \(error)")
             logger.error("The kernel refused", metadata: ["component": "\(component.rawValue)", "error": "\(error)"])
         }
-    }
-}
-
-/// The objects that describe the node and the cluster's address ranges.
-private struct NodeFacts {
-    private var nodes: [String: Node] = [:]
-    private var serviceCIDRs: [String: ServiceCIDR] = [:]
-
-    mutating func apply(_ event: ObjectEvent) {
-        switch event {
-        case .set(.node(let node)): nodes[node.name] = node
-        case .set(.serviceCIDR(let cidr)): serviceCIDRs[cidr.metadata.name] = cidr
-        case .removed(let reference) where reference.kind == .node: nodes[reference.name] = nil
-        case .removed(let reference) where reference.kind == .serviceCIDR: serviceCIDRs[reference.name] = nil
-        default: break
-        }
-    }
-
-    func context(of name: String) -> NodeContext {
-        let node = nodes[name]
-        return NodeContext(
-            name: name, addresses: firstOfEachFamily(node?.internalIPs ?? []), podCIDRs: node?.podCIDRs ?? [],
-            serviceCIDRs: serviceCIDRs.values.flatMap(\.cidrs).sorted())
-    }
-
-    /// A node port answers at the node's primary address of each family, as kube-proxy's default in nftables mode.
-    private func firstOfEachFamily(_ addresses: [IPAddress]) -> [IPAddress] {
-        AddressFamily.allCases.compactMap { family in addresses.first { $0.family == family } }
     }
 }

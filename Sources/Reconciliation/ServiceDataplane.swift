@@ -1,21 +1,45 @@
 internal import KernelInterface
 internal import KubernetesObjects
+internal import NetworkAddresses
 internal import Nftables
+internal import RouteNetlink
 internal import ServiceRules
 
 /// Keeps the table `inet fairlead-services` equal to the cluster's services.
 struct ServiceDataplane: ~Copyable {
     private var compiler: ServiceCompiler
     private var table: AssembledTable<NamespacedName>
+    private let links: RouteSocket
+    private var facts: NodeFacts
+    private var factsChanged = false
+    /// Set when the machine's addresses may have changed.
+    var needsLocalAddresses = true
 
-    init(node: NodeContext) throws(KernelError) {
+    init(nodeName: String, settings: ServiceSettings) throws(KernelError) {
+        let node = NodeContext(name: nodeName, settings: settings)
+        let table = try AssembledTable<NamespacedName>(frame: ServiceTable.frame(on: node))
+        let links = try RouteSocket.open()
         compiler = ServiceCompiler(node: node)
-        table = try AssembledTable(frame: ServiceTable.frame(on: node))
+        self.table = table
+        self.links = links
+        facts = NodeFacts(name: nodeName)
     }
 
-    mutating func apply(_ event: ObjectEvent) { compiler.apply(event) }
+    mutating func apply(_ event: ObjectEvent) {
+        if facts.apply(event) { factsChanged = true }
+        compiler.apply(event)
+    }
 
-    mutating func setNode(_ node: NodeContext) {
+    private mutating func followNode() throws(KernelError) {
+        var node = compiler.node
+        if factsChanged {
+            facts.update(&node)
+            factsChanged = false
+        }
+        if needsLocalAddresses, node.dependsOnLocalAddresses {
+            node.localAddresses = Set(try links.addresses().map(\.prefix.address)).sorted()
+        }
+        needsLocalAddresses = false
         guard node != compiler.node else { return }
         compiler.setNode(node)
         for (name, chain) in ServiceTable.nodeChains(on: node) where table.assembly.ruleset.chains[name] != chain {
@@ -24,6 +48,7 @@ struct ServiceDataplane: ~Copyable {
     }
 
     mutating func commit() throws(KernelError) -> Int {
+        try followNode()
         for (service, contribution) in compiler.takeContributions() {
             table.assembly.set(contribution, for: service)
         }

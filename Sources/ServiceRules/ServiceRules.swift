@@ -71,12 +71,12 @@ private struct ServicePlanning {
             frontends.append(Frontend(address: address, port: port, kind: kind))
         }
         for address in service.clusterIPs { add(address, port.number, .clusterIP) }
-        for address in service.externalIPs { add(address, port.number, .externalIP) }
+        for address in service.externalIPs where node.settings.allowsExternalIPs { add(address, port.number, .externalIP) }
         for ingress in service.ingress where ingress.mode == .virtualIP {
             add(ingress.address, port.number, .loadBalancer)
         }
         if let nodePort = port.nodePort {
-            for address in node.addresses { add(address, nodePort, .nodePort) }
+            for address in node.nodePortAddresses { add(address, nodePort, .nodePort) }
         }
         return frontends
     }

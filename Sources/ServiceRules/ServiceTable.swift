@@ -2,26 +2,6 @@ internal import KubernetesObjects
 public import NetworkAddresses
 public import Nftables
 
-/// What of the node the service table depends on.
-public struct NodeContext: Hashable, Sendable {
-    public var name: String
-    /// The addresses at which node ports answer: one per family, the node's first.
-    public var addresses: [IPAddress]
-    /// Where this node's pods have their addresses; connections from elsewhere to a cluster IP are masqueraded.
-    public var podCIDRs: [IPPrefix]
-    /// Where cluster IPs come from; an address there that no service has leads nowhere.
-    public var serviceCIDRs: [IPPrefix]
-
-    public init(
-        name: String, addresses: [IPAddress] = [], podCIDRs: [IPPrefix] = [], serviceCIDRs: [IPPrefix] = []
-    ) {
-        self.name = name
-        self.addresses = addresses
-        self.podCIDRs = podCIDRs
-        self.serviceCIDRs = serviceCIDRs
-    }
-}
-
 /// The shape of the table `inet fairlead-services`, whatever the services are.
 ///
 /// Two maps carry everything that grows with the cluster: `frontends` leads a packet's destination to the chain

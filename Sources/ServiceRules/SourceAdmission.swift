@@ -13,7 +13,7 @@ struct SourceAdmission {
     init(ranges: [IPPrefix], family: AddressFamily, node: NodeContext, loadBalancers: [IPAddress]) {
         var admitted = ranges.filter { $0.family == family }
         // A node that may use the load balancer may have bound the address itself, and speaks from it then.
-        if admitted.contains(where: { range in node.addresses.contains { range.contains($0) } }) {
+        if admitted.contains(where: { range in node.primaryAddresses.contains { range.contains($0) } }) {
             admitted += loadBalancers.filter { $0.family == family }.map(\.hostPrefix)
         }
         // Prefixes lie within each other or apart; the kernel's interval sets take those that are apart.
