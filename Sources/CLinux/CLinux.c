@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
+#include <malloc.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/eventfd.h>
@@ -51,3 +52,6 @@ int fairlead_spawn_close_from(void *actions, int first) {
 char **fairlead_environment(void) { return environ; }
 int fairlead_pidfd_open(int pid) { return pidfd_open(pid, 0); }
 int fairlead_pidfd_send_signal(int fd, int signal) { return pidfd_send_signal(fd, signal, 0, 0); }
+
+void fairlead_malloc_one_arena(void) { mallopt(M_ARENA_MAX, 1); }
+void fairlead_malloc_trim(void) { malloc_trim(0); }

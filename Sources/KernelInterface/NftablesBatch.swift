@@ -176,7 +176,19 @@ struct NftablesBatch: ~Copyable {
         message(NFT_MSG_DELSET, 0) { nftnl_set_nlmsg_build_payload($0, set) }
     }
 
+    /// A long list goes to libnftnl piece by piece: its elements are hundreds of bytes each, and live until their
+    /// message is written.
     private mutating func appendElements(_ elements: [Element], of name: String, message type: nf_tables_msg_types) {
+        var rest = elements[...]
+        while !rest.isEmpty {
+            appendPiece(rest.prefix(512), of: name, message: type)
+            rest = rest.dropFirst(512)
+        }
+    }
+
+    private mutating func appendPiece(
+        _ elements: ArraySlice<Element>, of name: String, message type: nf_tables_msg_types
+    ) {
         let set = nftnl_set_alloc()!
         defer { nftnl_set_free(set) }
         nftnl_set_set_str(set, NFTNL_SET_TABLE.attribute, table.name)
@@ -187,7 +199,7 @@ struct NftablesBatch: ~Copyable {
         let flags = type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0
         let iterator = nftnl_set_elems_iter_create(set)!
         defer { nftnl_set_elems_iter_destroy(iterator) }
-        // An attribute's length has 16 bits, so a long list takes several messages; libnftnl says when one is full.
+        // An attribute's length has 16 bits, so even a piece may take several messages; libnftnl says when one is full.
         var more = true
         while more {
             message(type, flags) { more = nftnl_set_elems_nlmsg_build_payload_iter($0, iterator) > 0 }

@@ -4,7 +4,20 @@ internal import Nftables
 /// and value, one byte each for the first two (libnftnl's `udata`).
 enum UserData {
     /// A comment of a rule, chain or element: type 0 in each of them.
-    static func comment(_ text: String) -> [UInt8] { record(0, Array(text.utf8) + [0]) }
+    static func comment(_ text: String) -> [UInt8] {
+        // In one go: every element of a big batch has one.
+        [UInt8](unsafeUninitializedCapacity: text.utf8.count + 3) { bytes, count in
+            bytes[0] = 0
+            bytes[1] = UInt8(text.utf8.count + 1)
+            count = 2
+            for byte in text.utf8 {
+                bytes[count] = byte
+                count += 1
+            }
+            bytes[count] = 0
+            count += 1
+        }
+    }
 
     /// The comment among the records, where there is one.
     static func comment(in bytes: UnsafeRawBufferPointer) -> String? {

@@ -72,6 +72,8 @@ public actor NodeReconciler {
     private var overlay: OverlayDataplane
     /// Nothing is written before the objects are known: half a cluster would tear down what the other half needs.
     private var hasObjects = false
+    /// Whether the sources' whole lists came in since the last pass.
+    private var hasFreshList = false
     private var needsOverlayPass = true
     private var sourceNotes: [Note] = []
     private var revision = ""
@@ -104,11 +106,17 @@ public actor NodeReconciler {
         }
         // Why there are none yet is for the source to say.
         guard hasObjects else { return SyncReport(notes: sourceNotes) }
-        return reconcile()
+        let report = reconcile()
+        if hasFreshList {
+            // Making the tables of a whole cluster took much more memory than keeping them up to date will.
+            ProcessMemory.releaseUnused()
+            hasFreshList = false
+        }
+        return report
     }
 
     private func apply(_ event: ObjectEvent) {
-        if event == .synced { hasObjects = true }
+        if event == .synced { (hasObjects, hasFreshList) = (true, true) }
         services.apply(event)
         policy.apply(event)
         if overlay.apply(event) { needsOverlayPass = true }

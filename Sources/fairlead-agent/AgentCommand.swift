@@ -1,5 +1,6 @@
 public import ArgumentParser
 import FoundationEssentials
+import KernelInterface
 import KubernetesClient
 public import Logging
 public import NetworkAddresses
@@ -77,6 +78,8 @@ struct AgentCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        // Objects are decoded on one thread and applied on another.
+        ProcessMemory.useOneArena()
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
         var logger = Logger(label: "fairlead-agent")
         logger.logLevel = logLevel

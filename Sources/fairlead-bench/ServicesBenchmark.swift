@@ -23,6 +23,8 @@ struct ServicesBenchmark: AsyncParsableCommand {
     var changes = 1000
 
     func run() async throws {
+        // As the agent does.
+        ProcessMemory.useOneArena()
         print("\(services) services of \(endpoints) endpoints each, on one node")
         let before = residentMemory().now
         let cluster = Cluster(services: services, endpoints: endpoints)

@@ -52,3 +52,9 @@ char **fairlead_environment(void);
 // <sys/pidfd.h> is not part of the Glibc module.
 int fairlead_pidfd_open(int pid);
 int fairlead_pidfd_send_signal(int fd, int signal);
+
+// MARK: - Memory
+
+// <malloc.h> is not part of the Glibc module.
+void fairlead_malloc_one_arena(void);
+void fairlead_malloc_trim(void);
