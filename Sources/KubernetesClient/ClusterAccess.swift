@@ -34,10 +34,49 @@ public struct ClusterAccess: Hashable, Sendable {
         case plugin(CredentialPlugin)
     }
 
+    /// In whose name requests are made, by one who has the right to (`as` and its companions in a kubeconfig).
+    public struct Impersonation: Hashable, Sendable {
+        public var user: String
+        public var uid = ""
+        public var groups: [String] = []
+        /// Further facts, by key, each with its values.
+        public var extra: [String: [String]] = [:]
+
+        public init(user: String) { self.user = user }
+    }
+
+    /// A proxy that requests go through.
+    public struct Proxy: Hashable, Sendable {
+        public enum Kind: Hashable, Sendable {
+            /// HTTP `CONNECT`.
+            case http
+            case socks5
+        }
+
+        public var kind: Kind
+        public var host: String
+        public var port: Int
+
+        /// Parses `http://proxy:3128` or `socks5://proxy:1080`; nil for anything else, a proxy over TLS among it.
+        public init?(_ url: String) {
+            let kinds: [(String, Kind, Int)] = [
+                ("http://", .http, 80), ("socks5://", .socks5, 1080), ("socks5h://", .socks5, 1080),
+            ]
+            guard let (scheme, kind, port) = kinds.first(where: { url.lowercased().hasPrefix($0.0) }),
+                let server = Server("http://" + url.dropFirst(scheme.count)), server.path.isEmpty
+            else { return nil }
+            self.kind = kind
+            host = server.host
+            self.port = server.hasPort ? server.port : port
+        }
+    }
+
     public struct Server: Hashable, Sendable, CustomStringConvertible {
         public var isSecure: Bool
         public var host: String
         public var port: Int
+        /// Whether the URL said the port.
+        var hasPort = true
         /// What comes before `/api`, as behind some proxies: `/k8s/clusters/c-1`, or nothing.
         public var path: String
 
@@ -66,6 +105,7 @@ public struct ClusterAccess: Hashable, Sendable {
             }
             guard !host.isEmpty else { return nil }
             port = isSecure ? 443 : 80
+            hasPort = portText != nil
             if let portText {
                 guard let number = UInt16(portText), number > 0 else { return nil }
                 port = Int(number)
@@ -95,6 +135,10 @@ public struct ClusterAccess: Hashable, Sendable {
     public var serverName: String?
     public var certificate: Certificate?
     public var credentials: Credentials
+    /// Nil for oneself.
+    public var impersonation: Impersonation?
+    /// Nil for the direct way.
+    public var proxy: Proxy?
 
     public init(
         server: Server, trust: Trust = .system, serverName: String? = nil, certificate: Certificate? = nil,

@@ -82,10 +82,13 @@ public struct Kubeconfig: Sendable {
         guard let server = ClusterAccess.Server(url) else {
             throw try cluster["server"].error("\"\(url)\" is no URL of a server (https://host:6443)")
         }
-        guard try cluster["proxy-url"].isAbsent else {
-            throw try cluster["proxy-url"].error("proxies are not supported")
-        }
         var access = ClusterAccess(server: server)
+        if let url: String = try cluster["proxy-url"].readIfPresent(), !url.isEmpty {
+            guard let proxy = ClusterAccess.Proxy(url) else {
+                throw try cluster["proxy-url"].error("\"\(url)\" is no URL of a proxy (http://host:3128 or socks5://host:1080)")
+            }
+            access.proxy = proxy
+        }
         if let name: String = try cluster["tls-server-name"].readIfPresent(), !name.isEmpty { access.serverName = name }
         let authorities = try material("certificate-authority", of: cluster)
         if try cluster["insecure-skip-tls-verify"].readIfPresent() ?? false {
@@ -102,9 +105,11 @@ public struct Kubeconfig: Sendable {
     private func add(
         _ user: FieldReader, to access: inout ClusterAccess, cluster: FieldReader
     ) throws(FieldError) {
-        for key in ["auth-provider", "as", "as-uid", "as-groups", "as-user-extra"] {
-            guard try user[key].isAbsent else { throw try user[key].error("is not supported") }
+        guard try user["auth-provider"].isAbsent else {
+            throw try user["auth-provider"].error(
+                "is a way that Kubernetes has given up; name the provider's credential plugin in exec instead")
         }
+        access.impersonation = try impersonation(user)
         let certificate = try material("client-certificate", of: user)
         let key = try material("client-key", of: user)
         switch (certificate, key) {
@@ -130,6 +135,25 @@ public struct Kubeconfig: Sendable {
             }
             access.credentials = .plugin(try plugin(user["exec"], cluster: cluster))
         }
+    }
+
+    private func impersonation(_ user: FieldReader) throws(FieldError) -> ClusterAccess.Impersonation? {
+        guard let name: String = try user["as"].readIfPresent(), !name.isEmpty else {
+            for key in ["as-uid", "as-groups", "as-user-extra"] where try !user[key].isAbsent {
+                throw try user[key].error("is given without as, the user it belongs to")
+            }
+            return nil
+        }
+        var impersonation = ClusterAccess.Impersonation(user: try user["as"].readHeaderValue())
+        if try !user["as-uid"].isAbsent { impersonation.uid = try user["as-uid"].readHeaderValue() }
+        for group in try user["as-groups"].elements() { impersonation.groups.append(try group.readHeaderValue()) }
+        for entry in try user["as-user-extra"].map()?.entries ?? [] {
+            let values = try user["as-user-extra"][entry.key].elements()
+            var texts: [String] = []
+            for value in values { texts.append(try value.readHeaderValue()) }
+            impersonation.extra[entry.key] = texts
+        }
+        return impersonation
     }
 
     private func plugin(_ exec: FieldReader, cluster: FieldReader) throws(FieldError) -> CredentialPlugin {
@@ -180,5 +204,14 @@ public struct Kubeconfig: Sendable {
 
     private func absolute(_ path: String) -> String {
         path.hasPrefix("/") || folder.isEmpty && !file.hasPrefix("/") ? path : "\(folder)/\(path)"
+    }
+}
+
+extension FieldReader {
+    /// Text that a header can carry.
+    fileprivate func readHeaderValue() throws(FieldError) -> String {
+        let text: String = try read()
+        guard text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f }) else { throw error("holds control characters") }
+        return text
     }
 }

@@ -29,7 +29,7 @@ public struct ObjectRequest: Hashable, Sendable {
     }
 
     /// RFC 3986: what is not unreserved is written as `%` and two digits.
-    private static func escaped(_ text: String) -> String {
+    static func escaped(_ text: String) -> String {
         var result = ""
         for byte in text.utf8 {
             let character = Character(UnicodeScalar(byte))

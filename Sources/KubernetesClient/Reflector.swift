@@ -278,6 +278,9 @@ extension Reflector {
             setTrouble(Trouble(note: note, endsWithAnswer: true))
             isListed = true
             return [.wait(backoff.draw(from: Self.absenceCheck, upTo: Self.absenceCheck * 2))]
+        // An etcd before 3.5.13 cannot say how far it is; its API server then fails to stream, with 500.
+        case 500:
+            if let action = withoutStream() { return [action] }
         case 400, 405, 406, 415, 422:
             if let action = withLess(afterCode: status.code) { return [action] }
             // A version that another server gave, before the cluster was restored: only a new list helps.
@@ -306,7 +309,12 @@ extension Reflector {
             selectsFields = false
             return request()
         }
-        guard listing.isStream else { return nil }
+        return withoutStream()
+    }
+
+    /// A list instead of the stream that was refused; nil where it was none.
+    private mutating func withoutStream() -> Action? {
+        guard case .listing(let listing) = phase, listing.isStream else { return nil }
         usesStreams = false
         return request()
     }

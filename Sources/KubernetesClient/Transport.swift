@@ -59,6 +59,7 @@ actor Transport {
         message.headers.add(name: "Accept", value: "application/json")
         message.headers.add(name: "User-Agent", value: userAgent)
         if let authorization = now.authorization { message.headers.add(name: "Authorization", value: authorization) }
+        if let impersonation = access.impersonation { message.headers.add(contentsOf: HTTPHeaders(impersonation)) }
         let response = try await connections.client.execute(message, timeout: TimeAmount(patience.answer))
         // Seconds; the other form, a date, no API server uses.
         let seconds = response.headers.first(name: "Retry-After").flatMap(Int.init)
@@ -87,6 +88,11 @@ actor Transport {
         configuration.httpVersion = .http1Only
         // When to try again is the reflector's to say.
         configuration.connectionPool.retryConnectionEstablishment = false
+        switch access.proxy?.kind {
+        case nil: break
+        case .http: configuration.proxy = .server(host: access.proxy!.host, port: access.proxy!.port)
+        case .socks5: configuration.proxy = .socksServer(host: access.proxy!.host, port: access.proxy!.port)
+        }
         if let name = access.serverName { configuration.dnsOverride = [name: access.server.host] }
         return configuration
     }
@@ -120,6 +126,20 @@ actor Transport {
             return certificates
         } catch {
             throw CredentialError(description: "\(what) is not in PEM")
+        }
+    }
+}
+
+extension HTTPHeaders {
+    /// `Impersonate-User` and its companions.
+    fileprivate init(_ impersonation: ClusterAccess.Impersonation) {
+        self.init()
+        add(name: "Impersonate-User", value: impersonation.user)
+        if !impersonation.uid.isEmpty { add(name: "Impersonate-Uid", value: impersonation.uid) }
+        for group in impersonation.groups { add(name: "Impersonate-Group", value: group) }
+        for (key, values) in impersonation.extra.sorted(by: { $0.key < $1.key }) {
+            // Keys are paths like `example.org/scopes`; a header's name is escaped as in a URL.
+            for value in values { add(name: "Impersonate-Extra-\(ObjectRequest.escaped(key))", value: value) }
         }
     }
 }

@@ -29,8 +29,11 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The folder of *.yaml and *.json manifests to follow.", valueName: "folder"))
     var manifests: String?
 
-    @Option(help: ArgumentHelp("Follow the API server of this file's current context.", valueName: "file"))
+    @Option(help: ArgumentHelp("Follow the API server of a context of this file.", valueName: "file"))
     var kubeconfig: String?
+
+    @Option(help: ArgumentHelp("The kubeconfig's context, instead of its current one.", valueName: "name"))
+    var context: String?
 
     @Flag(help: "Follow the API server of the cluster this process is a pod of, with its service account.")
     var inCluster = false
@@ -70,6 +73,9 @@ struct AgentCommand: AsyncParsableCommand {
         let sources = [manifests != nil, kubeconfig != nil, inCluster]
         guard sources.count(where: \.self) == 1 else {
             throw ValidationError("exactly one of --manifests, --kubeconfig and --in-cluster must be given")
+        }
+        guard context == nil || kubeconfig != nil else {
+            throw ValidationError("--context chooses among the contexts of a --kubeconfig, which is not given")
         }
         guard !nodeName.isEmpty, nodeName.utf8.count <= 253 else {
             throw ValidationError("--node-name must have 1 to 253 characters")
@@ -111,7 +117,7 @@ struct AgentCommand: AsyncParsableCommand {
         if let manifests { return (try ManifestSource(manifests, mailbox: mailbox), manifests) }
         let access =
             if let kubeconfig {
-                try Kubeconfig.open(kubeconfig).access()
+                try Kubeconfig.open(kubeconfig).access(context: context)
             } else {
                 try ClusterAccess.inCluster(environment: ProcessInfo.processInfo.environment)
             }

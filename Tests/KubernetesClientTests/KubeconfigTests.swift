@@ -74,6 +74,26 @@ import Testing
         #expect(access.credentials == .none)
     }
 
+    @Test func `who acts for another says for whom`() throws {
+        let access = try Self.access(
+            user: "{token: abc, as: jane, as-uid: u1, as-groups: [dev, ops], as-user-extra: {example.org/scope: [a, b]}}")
+        var jane = ClusterAccess.Impersonation(user: "jane")
+        jane.uid = "u1"
+        jane.groups = ["dev", "ops"]
+        jane.extra = ["example.org/scope": ["a", "b"]]
+        #expect(access.impersonation == jane)
+    }
+
+    @Test(arguments: [
+        ("http://proxy:3128", ClusterAccess.Proxy.Kind.http, "proxy", 3128), ("http://proxy", .http, "proxy", 80),
+        ("socks5://[fd00::1]", .socks5, "fd00::1", 1080), ("socks5://10.0.0.1:99", .socks5, "10.0.0.1", 99),
+    ])
+    func `a proxy is read from its URL`(url: String, kind: ClusterAccess.Proxy.Kind, host: String, port: Int) throws {
+        let access = try Self.access(cluster: "{server: 'https://x', proxy-url: '\(url)'}")
+        let proxy = try #require(access.proxy)
+        #expect(proxy.kind == kind && proxy.host == host && proxy.port == port)
+    }
+
     @Test func `a plugin is told what it asks to be told`() throws {
         let access = try Self.access(
             cluster: "{server: 'https://x:6443', certificate-authority-data: Y2E=}",
@@ -103,12 +123,13 @@ import Testing
             "{server: 'https://x', certificate-authority-data: Y2E=, insecure-skip-tls-verify: true}", "{}",
             "clusters[0].cluster.insecure-skip-tls-verify"
         ),
-        ("{server: 'https://x', proxy-url: 'http://y'}", "{}", "clusters[0].cluster.proxy-url"),
+        ("{server: 'https://x', proxy-url: 'https://y'}", "{}", "clusters[0].cluster.proxy-url"),
         ("server: https://x", "client-key-data: Y2E=", "users[0].user.client-certificate"),
         ("server: https://x", "client-certificate-data: Y2E=", "users[0].user.client-key"),
         ("server: https://x", "token: [abc]", "users[0].user.token"),
         ("server: https://x", "token: 'a b'", "users[0].user.token"),
-        ("server: https://x", "as: root", "users[0].user.as"),
+        ("server: https://x", "{token: abc, as-groups: [a]}", "users[0].user.as-groups"),
+        ("server: https://x", "{as: \"a\\r\\nb\"}", "users[0].user.as"),
         ("server: https://x", "auth-provider: {name: gcp}", "users[0].user.auth-provider"),
         ("server: https://x", "exec: {command: x}", "users[0].user.exec.apiVersion"),
         ("server: https://x", "exec: {command: x, apiVersion: v9}", "users[0].user.exec.apiVersion"),

@@ -42,9 +42,9 @@ import Testing
         if case .wait(let duration) = actions.last { duration } else { nil }
     }
 
-    @Test func `a stream that is refused becomes pages at once`() throws {
+    @Test(arguments: [422, 500]) func `a stream that is refused becomes pages at once`(code: Int) throws {
         var played = Played()
-        let next = try #require(request(played.refuse(422)))
+        let next = try #require(request(played.refuse(code)))
         #expect(next.target == "/api/v1/nodes?limit=500")
     }
 

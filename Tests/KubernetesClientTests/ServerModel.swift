@@ -8,13 +8,19 @@ import KubernetesObjects
 /// 3. A watch from a version sends every later change of its resource, in order, each once; from a compacted version
 ///    it sends one ERROR with a Status of code 410, or is refused with 410 at once.
 /// 4. A watch with `sendInitialEvents` sends ADDED for everything there is, then a BOOKMARK with the annotation
-///    `k8s.io/initial-events-end`, then changes. A server that has no streaming lists refuses it with 422.
+///    `k8s.io/initial-events-end`, then changes. A server that has no streaming lists refuses it with 422, one whose
+///    etcd is too old for them (before 3.5.13) with 500.
 /// 5. BOOKMARKs say a version up to which there is nothing more to say; they may come at any time or never.
 /// 6. A DELETED event holds the object's last state, with the version of the deletion.
 /// 7. Items of a list do not say their kind; objects of events do.
 /// 8. An unknown collection is 404; a missing right 403, with a Status that names user, verb and resource; no or bad
 ///    credentials 401; too many requests 429 with Retry-After in seconds. A field selector that a version lacks is 400.
 /// 9. The server may end a watch whenever it likes, and a list may be cut off anywhere by the network.
+///
+/// Each of these was seen of kube-apiserver 1.36.2 with etcd 3.6.13, and of 4 the refusal with etcd 3.5.1. Besides: after
+/// a restart it takes up a watch whose version its new cache knows and answers others with an ERROR of 410, as in 3; the
+/// body of a 429 is plain text and no Status; and it serves the pages of a compacted moment from a snapshot while it has
+/// one, so that 410 for a page is rarer there than here.
 struct ServerModel: Sendable {
     struct Change: Sendable {
         var version: Int

@@ -33,6 +33,8 @@ final class TestServer: Sendable {
         var verb: ObjectRequest.Verb
         var query: [String: String]
         var authorization: String?
+        /// Headers whose names begin with `Impersonate-`, as they came.
+        var impersonation: [String] = []
     }
 
     fileprivate struct Watch {
@@ -223,7 +225,10 @@ final class TestServer: Sendable {
         let verb: ObjectRequest.Verb = query["watch"] == nil ? .list : .watch
         let authorization = head.headers.first(name: "Authorization")
         with { state in
-            state.requests.append(Request(path: path, verb: verb, query: query, authorization: authorization))
+            let impersonation = head.headers.filter { $0.name.hasPrefix("Impersonate-") }.map { "\($0.name): \($0.value)" }
+            state.requests.append(
+                Request(
+                    path: path, verb: verb, query: query, authorization: authorization, impersonation: impersonation))
             if let tokens = state.acceptedTokens, !tokens.contains(where: { authorization == "Bearer \($0)" }) {
                 return Self.refuse(401, "Unauthorized", on: channel)
             }

@@ -62,6 +62,25 @@ import Testing
         }
     }
 
+    @Test func `in whose name is asked is said with every request`() async throws {
+        let server = TestServer()
+        try await server.start()
+        var access = server.access
+        var jane = ClusterAccess.Impersonation(user: "jane")
+        jane.groups = ["dev", "ops"]
+        jane.extra = ["example.org/scope": ["a"]]
+        access.impersonation = jane
+        try await server.followed([.services], access: access) { listener in
+            try await listener.wait("synced") { $0.isSynced }
+            let said = try #require(server.requests(.watch, .services).first).impersonation
+            #expect(
+                said == [
+                    "Impersonate-User: jane", "Impersonate-Group: dev", "Impersonate-Group: ops",
+                    "Impersonate-Extra-example.org%2Fscope: a",
+                ])
+        }
+    }
+
     @Test func `a token that was replaced is read again`() async throws {
         let folder = try TemporaryFolder()
         defer { withExtendedLifetime(folder) {} }
