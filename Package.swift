@@ -12,6 +12,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.3.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -42,6 +43,9 @@ let package = Package(
         .target(name: "ServiceRules", dependencies: ["NetworkAddresses", "Nftables", "KubernetesObjects"]),
         .target(name: "PolicyRules", dependencies: ["NetworkAddresses", "Nftables", "KubernetesObjects"]),
         .target(name: "OverlayRoutes", dependencies: ["NetworkAddresses", "RouteNetlink", "KubernetesObjects"]),
+        .target(
+            name: "ProxyConfiguration", dependencies: ["NetworkAddresses", "KubernetesObjects", "ServiceRules"]),
+        .target(name: "NodeDuties", dependencies: ["NetworkAddresses", "KubernetesObjects", "ProxyConfiguration"]),
         .target(name: "AddressAllocation", dependencies: ["NetworkAddresses", "CNIProtocol"]),
         .target(
             name: "PodAttachment",
@@ -112,13 +116,17 @@ let package = Package(
         .executableTarget(
             name: "fairlead-agent",
             dependencies: [
-                "NetworkAddresses", "KubernetesObjects", "CNIProtocol", "PolicyRules", "OverlayRoutes", "ManifestFolder",
+                "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "CNIProtocol", "ServiceRules",
+                "PolicyRules", "OverlayRoutes", "ProxyConfiguration", "NodeDuties", "ManifestFolder",
                 "KubernetesClient", "Reconciliation", "KernelInterface",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .executableTarget(
             name: "fairlead",
@@ -152,6 +160,14 @@ let package = Package(
                 "Reconciliation", "KernelInterface", "KubernetesObjects", "NetworkAddresses", "Nftables", "OverlayRoutes",
                 "RouteNetlink", "ServiceRules", .product(name: "Logging", package: "swift-log"),
             ]),
+        .testTarget(
+            name: "ProxyConfigurationTests",
+            dependencies: [
+                "ProxyConfiguration", "KubernetesObjects", "NetworkAddresses", "ManifestFolder", "ServiceRules",
+            ]),
+        .testTarget(
+            name: "NodeDutiesTests",
+            dependencies: ["NodeDuties", "ProxyConfiguration", "KubernetesObjects", "NetworkAddresses"]),
         .testTarget(name: "ContainerdTests", dependencies: ["KernelInterface"], exclude: ["run-in-containerd"]),
         .testTarget(name: "NftablesTests", dependencies: ["Nftables", "NetworkAddresses"]),
         .testTarget(name: "NetlinkWireTests", dependencies: ["NetlinkWire", "NetworkAddresses"]),

@@ -100,7 +100,7 @@ struct NftablesBatch: ~Copyable {
         message(NFT_MSG_NEWCHAIN, NLM_F_CREATE) { nftnl_chain_nlmsg_build_payload($0, chain) }
     }
 
-    private mutating func appendChainRemoval(_ name: String) {
+    mutating func appendChainRemoval(_ name: String) {
         let chain = nftnl_chain_alloc()!
         defer { nftnl_chain_free(chain) }
         nftnl_chain_set_str(chain, NFTNL_CHAIN_TABLE.attribute, table.name)
@@ -132,6 +132,18 @@ struct NftablesBatch: ~Copyable {
             }
             message(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND) { nftnl_rule_nlmsg_build_payload($0, object) }
         }
+    }
+
+    /// Removes one rule, or all rules of the chain.
+    ///
+    /// - Parameter handle: The kernel's number of the rule; nil for all.
+    mutating func appendRuleRemoval(_ handle: UInt64?, of chain: String) {
+        let rule = nftnl_rule_alloc()!
+        defer { nftnl_rule_free(rule) }
+        nftnl_rule_set_str(rule, NFTNL_RULE_TABLE.attribute, table.name)
+        nftnl_rule_set_str(rule, NFTNL_RULE_CHAIN.attribute, chain)
+        if let handle { nftnl_rule_set_u64(rule, NFTNL_RULE_HANDLE.attribute, handle) }
+        message(NFT_MSG_DELRULE, 0) { nftnl_rule_nlmsg_build_payload($0, rule) }
     }
 
     // MARK: Sets

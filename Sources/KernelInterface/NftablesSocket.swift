@@ -68,7 +68,7 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
         }
     }
 
-    private func send(_ batch: inout NftablesBatch, _ changes: [Change]) throws(KernelError) {
+    func send(_ batch: inout NftablesBatch, _ changes: [Change]) throws(KernelError) {
         let operation = "change table \(batch.table)"
         batch.finish()
         if batch.bytes.count > 1 << 21 { growBuffers(to: batch.bytes.count * 2) }

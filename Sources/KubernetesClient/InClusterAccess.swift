@@ -57,17 +57,3 @@ extension ClusterAccess.Material {
         }
     }
 }
-
-/// A file's content; nil where there is none of that path.
-///
-/// Links are followed: the kubelet's files are links into a folder that it replaces as a whole.
-func readFile(_ path: String, limit: Int) throws(KernelError) -> [UInt8]? {
-    let name = path.split(separator: "/").last.map(String.init) ?? ""
-    let folder = String(path.dropLast(name.utf8.count))
-    do {
-        return try StateDirectory.open(folder.isEmpty ? "." : folder, create: false)
-            .read(name, limit: limit, followingLinks: true)
-    } catch  where error.errno == .noSuchFileOrDirectory {
-        return nil
-    }
-}

@@ -18,7 +18,7 @@ actor Transport {
     }
 
     /// A client that ends when nobody uses it any more, with the connections it keeps.
-    fileprivate final class Connections: Sendable {
+    final class Connections: Sendable {
         let client: HTTPClient
 
         init(_ configuration: HTTPClient.Configuration) {
@@ -35,12 +35,12 @@ actor Transport {
         var body: HTTPClientResponse.Body
         /// Of the credentials it was asked with.
         var generation: Int
-        fileprivate var connections: Connections
+        var connections: Connections
     }
 
     private let access: ClusterAccess
     private let credentials: CredentialSource
-    private let patience: Patience
+    let patience: Patience
     private let userAgent: String
     private var connections: (identity: RequestCredentials.Identity, client: Connections)?
 
@@ -53,19 +53,27 @@ actor Transport {
 
     /// The answer's beginning.
     func answer(to request: ObjectRequest) async throws -> Answer {
-        let (now, generation) = try await credentials.current()
-        let connections = try connections(for: now.identity)
-        var message = HTTPClientRequest(url: access.server.url(host: access.serverName) + request.target)
-        message.headers.add(name: "Accept", value: "application/json")
-        message.headers.add(name: "User-Agent", value: userAgent)
-        if let authorization = now.authorization { message.headers.add(name: "Authorization", value: authorization) }
-        if let impersonation = access.impersonation { message.headers.add(contentsOf: HTTPHeaders(impersonation)) }
+        let (message, connections, generation) = try await message(to: request.target)
         let response = try await connections.client.execute(message, timeout: TimeAmount(patience.answer))
         // Seconds; the other form, a date, no API server uses.
         let seconds = response.headers.first(name: "Retry-After").flatMap(Int.init)
         return Answer(
             code: Int(response.status.code), retryAfter: seconds.map { .seconds(max(0, min($0, 86400))) },
             body: response.body, generation: generation, connections: connections)
+    }
+
+    /// A request to be filled in, the connections to send it by, and the number of the credentials in it.
+    ///
+    /// - Parameter target: The path and the query.
+    func message(to target: String) async throws -> (HTTPClientRequest, Connections, generation: Int) {
+        let (now, generation) = try await credentials.current()
+        let connections = try connections(for: now.identity)
+        var message = HTTPClientRequest(url: access.server.url(host: access.serverName) + target)
+        message.headers.add(name: "Accept", value: "application/json")
+        message.headers.add(name: "User-Agent", value: userAgent)
+        if let authorization = now.authorization { message.headers.add(name: "Authorization", value: authorization) }
+        if let impersonation = access.impersonation { message.headers.add(contentsOf: HTTPHeaders(impersonation)) }
+        return (message, connections, generation)
     }
 
     /// Has credentials made anew where a plugin makes them.

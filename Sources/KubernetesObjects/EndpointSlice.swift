@@ -6,21 +6,27 @@ public struct EndpointSlice: Hashable, Sendable {
     public var family: AddressFamily
     public var endpoints: [Endpoint]
     public var ports: [EndpointPort]
+    /// When what led to its last change happened, as its maker says; only to measure by.
+    public var lastTrigger: PreciseTime?
 
     public init(
         metadata: ObjectMetadata,
         family: AddressFamily,
         endpoints: [Endpoint] = [],
-        ports: [EndpointPort] = []
+        ports: [EndpointPort] = [],
+        lastTrigger: PreciseTime? = nil
     ) {
         self.metadata = metadata
         self.family = family
         self.endpoints = endpoints
         self.ports = ports
+        self.lastTrigger = lastTrigger
     }
 
     /// The label that says which service a slice belongs to.
     public static let serviceNameLabel = "kubernetes.io/service-name"
+    /// The annotation that says when the pod or service changed because of which a slice did.
+    public static let triggerAnnotation = "endpoints.kubernetes.io/last-change-trigger-time"
     /// The label on slices of services that have no cluster IP.
     public static let headlessLabel = "service.kubernetes.io/headless"
 
@@ -95,6 +101,8 @@ extension EndpointSlice {
         let addressType = try root["addressType"]
         guard addressType.value != "FQDN" else { return nil }
         self.init(metadata: metadata, family: try addressType.read())
+        // Whatever else it says is nobody's loss.
+        lastTrigger = root.value["metadata"]?["annotations"]?[Self.triggerAnnotation]?.string.flatMap(PreciseTime.init)
         for field in try root["endpoints"].elements() {
             guard let endpoint = field.noting({ () throws(FieldError) in try field.read(as: Endpoint.self) }) else {
                 continue

@@ -89,3 +89,25 @@ extension Timestamp: LosslessStringConvertible {
         return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, dayOfYear - (153 * shiftedMonth + 2) / 5 + 1)
     }
 }
+
+/// A moment to the nanosecond.
+public struct PreciseTime: Hashable, Sendable {
+    public var nanosecondsSince1970: Int64
+
+    public init(nanosecondsSince1970: Int64) { self.nanosecondsSince1970 = nanosecondsSince1970 }
+
+    /// Parses `2026-01-31T12:00:00.123456789Z`; nil also for what is centuries from now, which 64 bits do not hold.
+    public init?(_ text: String) {
+        guard let whole = Timestamp(text), abs(whole.secondsSince1970) < 9_000_000_000 else { return nil }
+        var fraction: Int64 = 0
+        if let point = text.utf8.firstIndex(of: UInt8(ascii: ".")) {
+            var unit: Int64 = 100_000_000
+            for byte in text.utf8[text.utf8.index(after: point)...].prefix(9) {
+                guard (0x30...0x39).contains(byte) else { break }
+                fraction += Int64(byte - 0x30) * unit
+                unit /= 10
+            }
+        }
+        nanosecondsSince1970 = whole.secondsSince1970 * 1_000_000_000 + fraction
+    }
+}

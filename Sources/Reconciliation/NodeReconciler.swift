@@ -34,6 +34,26 @@ public struct SyncReport: Hashable, Sendable {
     public var notes: [Note] = []
     /// What the kernel refused; tried again.
     public var errors: [String] = []
+    /// How each component's pass went; none for a component that had nothing to look at.
+    public var passes: [ComponentPass] = []
+}
+
+/// One component's part of a pass, for metrics and health.
+public struct ComponentPass: Hashable, Sendable {
+    public var component: Component
+    /// From its beginning to the kernel's answer.
+    public var duration: Duration
+    /// Edits made in the kernel.
+    public var changes: Int
+    /// The kernel's words where it refused.
+    public var error: String?
+
+    public init(component: Component, duration: Duration, changes: Int = 0, error: String? = nil) {
+        self.component = component
+        self.duration = duration
+        self.changes = changes
+        self.error = error
+    }
 }
 
 /// Brings the kernel of this node to what the cluster's objects say: observe, decide, do.
@@ -148,9 +168,12 @@ public actor NodeReconciler {
         _ component: Component, _ report: inout SyncReport, _ body: () throws(KernelError) -> Int
     ) {
         guard configuration.components.contains(component) else { return }
+        let start = ContinuousClock.now
         do {
             let changes = try body()
             report.changes += changes
+            report.passes.append(
+                ComponentPass(component: component, duration: ContinuousClock.now - start, changes: changes))
             if changes > 0 {
                 logger.info(
                     "Programmed the kernel",
@@ -158,6 +181,8 @@ public actor NodeReconciler {
             }
         } catch {
             report.errors.append("\(component.rawValue): \(error)")
+            report.passes.append(
+                ComponentPass(component: component, duration: ContinuousClock.now - start, error: "\(error)"))
             logger.error("The kernel refused", metadata: ["component": "\(component.rawValue)", "error": "\(error)"])
         }
     }

@@ -2,10 +2,14 @@ public import ArgumentParser
 import FoundationEssentials
 import KernelInterface
 import KubernetesClient
+import KubernetesObjects
 public import Logging
+import ManifestFolder
 public import NetworkAddresses
+import NodeDuties
 public import OverlayRoutes
 import PolicyRules
+import ProxyConfiguration
 import Reconciliation
 import ServiceLifecycle
 import UnixSignals
@@ -21,6 +25,10 @@ struct AgentCommand: AsyncParsableCommand {
             nftables tables `inet fairlead-services` and `inet fairlead-policy`, and the VXLAN device `fairlead.1` \
             with its routes, neighbours and forwarding entries. Ending it changes nothing for running pods; starting \
             it again writes only what differs. Run it as root in the node's network namespace.
+
+            In kube-proxy's place it takes kube-proxy's arguments and file, with their meanings: `--config FILE` is all \
+            that a kubeadm node needs. Then only the services are taken care of, unless --components says otherwise, \
+            and the agent ends when the file changes, to be started again.
 
             After each pass it writes STATE-DIR/status.json: whether the kernel holds everything, which revision of \
             the folder (the content of its file .revision, if any), and what is wrong with which object.
@@ -38,15 +46,20 @@ struct AgentCommand: AsyncParsableCommand {
     @Flag(help: "Follow the API server of the cluster this process is a pod of, with its service account.")
     var inCluster = false
 
-    @Option(help: ArgumentHelp("This node's name, as in its Node object.", valueName: "name"))
-    var nodeName: String
+    @Option(
+        name: [.customLong("node-name"), .customLong("hostname-override")],
+        help: ArgumentHelp("This node's name, as in its Node object; by default the host's.", valueName: "name"))
+    var nodeNameGiven: String?
 
     @Option(
         help: ArgumentHelp("Where the CNI plugins record attachments and the agent its status.", valueName: "folder"))
     var stateDir = "/run/fairlead"
 
-    @Option(help: ArgumentHelp("What to take care of: overlay, services, policy; between commas.", valueName: "list"))
-    var components = ComponentList(Set(Component.allCases))
+    @Option(
+        help: ArgumentHelp(
+            "What to take care of: overlay, services, policy; between commas. (default: all, or services with --config)",
+            valueName: "list"))
+    var components: ComponentList?
 
     @Option(
         help: "How pods of different nodes reach each other: vxlan, direct (routes; the nodes share a link) or none.")
@@ -66,19 +79,35 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("NFLOG group that denied packets are reported to.", valueName: "group"))
     var denialLogGroup = DenialLog().group
 
+    @Flag(help: "Remove what the agent made on this node, and end; pods' own networks and the kernel's settings stay.")
+    var cleanup = false
+
+    @Flag(help: "Remove kube-proxy's rules as soon as ours are in place.")
+    var takeOver = false
+
+    @Flag(help: "Set what needs all of root's rights (connection tracking, memory shortage), and end.")
+    var initOnly = false
+
+    @OptionGroup(title: "Options of kube-proxy") var proxy: ProxyFlags
+
     @Option(help: "Least severe messages to log: trace, debug, info, notice, warning, error or critical.")
     var logLevel = Logger.Level.info
 
+    static func main() async { await main(ProxyFlags.normalized(CommandLine.arguments.dropFirst())) }
+
     func validate() throws {
-        let sources = [manifests != nil, kubeconfig != nil, inCluster]
-        guard sources.count(where: \.self) == 1 else {
+        let sources = [manifests != nil, kubeconfig != nil, inCluster].count(where: \.self)
+        let needsNone = proxy.config != nil || proxy.master != nil || cleanup || initOnly || proxy.writeConfigTo != nil
+        guard sources == 1 || sources == 0 && needsNone else {
             throw ValidationError("exactly one of --manifests, --kubeconfig and --in-cluster must be given")
         }
         guard context == nil || kubeconfig != nil else {
             throw ValidationError("--context chooses among the contexts of a --kubeconfig, which is not given")
         }
-        guard !nodeName.isEmpty, nodeName.utf8.count <= 253 else {
-            throw ValidationError("--node-name must have 1 to 253 characters")
+        if let nodeNameGiven {
+            guard !nodeNameGiven.isEmpty, nodeNameGiven.utf8.count <= 253 else {
+                throw ValidationError("--node-name must have 1 to 253 characters")
+            }
         }
         guard vni < 1 << 24 else { throw ValidationError("--vni must be below 16777216") }
     }
@@ -89,40 +118,30 @@ struct AgentCommand: AsyncParsableCommand {
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
         var logger = Logger(label: "fairlead-agent")
         logger.logLevel = logLevel
-        let mailbox = Mailbox()
-        let reconciler = try NodeReconciler(
-            NodeReconciler.Configuration(
-                nodeName: nodeName, components: components.components,
-                overlay: OverlayConfiguration(mode: overlay, vni: vni, port: vxlanPort),
-                denialLog: DenialLog(group: denialLogGroup), firstEpoch: conntrackMask.first),
-            logger: logger)
-        let (objects, source) = try objectSource(mailbox)
-        let group = ServiceGroup(
-            services: [
-                ReconcilerService(
-                    reconciler: reconciler, mailbox: mailbox, status: try StatusFile(stateDir, node: nodeName),
-                    logger: logger),
-                // Attachments first: a pod that already has its address is known before its policies are compiled.
-                try AttachmentSource(stateDir, mailbox: mailbox, logger: logger),
-                objects,
-                try KernelChangeSource(mailbox: mailbox),
-            ],
-            gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
-        logger.info("Started", metadata: ["node": "\(nodeName)", "source": "\(source)"])
-        try await group.run()
+        if cleanup { return try cleanUp(logger) }
+        let (reading, file) = try proxy.configuration()
+        for note in reading.notes where note.severity == .warning { logger.warning("\(note)") }
+        guard let configuration = reading.configuration else {
+            let errors = reading.notes.filter { $0.severity == .error }.map(\.description)
+            throw ValidationError(errors.joined(separator: "\n"))
+        }
+        if configuration.verbosity >= 4 { logger.logLevel = configuration.verbosity >= 6 ? .trace : .debug }
+        if let path = proxy.writeConfigTo { return try write(configuration, to: path) }
+        if initOnly { return NodeTuning(configuration: configuration, logger: logger).run() }
+        let node = try AgentNode(self, configuration, logger: logger)
+        try await node.run(watching: file)
     }
 
-    /// Where the objects come from, and what to call it.
-    private func objectSource(_ mailbox: Mailbox) throws -> (any ServiceLifecycle.Service, String) {
-        if let manifests { return (try ManifestSource(manifests, mailbox: mailbox), manifests) }
-        let access =
-            if let kubeconfig {
-                try Kubeconfig.open(kubeconfig).access(context: context)
-            } else {
-                try ClusterAccess.inCluster(environment: ProcessInfo.processInfo.environment)
-            }
-        let source = KubernetesSource(access, components: components.components, mailbox: mailbox)
-        return (source, "\(access.server)")
+    private func cleanUp(_ logger: Logger) throws {
+        let removed = try removeEverythingOfTheAgent(device: OverlayConfiguration(mode: overlay).device)
+        logger.info("Cleaned up", metadata: ["removed": "\(removed.joined(separator: ", "))"])
+    }
+
+    private func write(_ configuration: KubeProxyConfiguration, to path: String) throws {
+        let name = path.split(separator: "/").last.map(String.init) ?? ""
+        let folder = String(path.dropLast(name.utf8.count))
+        try StateDirectory.open(folder.isEmpty ? "." : folder, create: false)
+            .replace(name, Array(ManifestText.yaml([configuration.document]).utf8))
     }
 }
 

@@ -8,6 +8,8 @@ struct ReconcilerService: ServiceLifecycle.Service {
     let reconciler: NodeReconciler
     let mailbox: Mailbox
     let status: StatusFile
+    let state: DutyState
+    let ports: HealthCheckPorts
     let logger: Logger
 
     func run() async throws {
@@ -16,7 +18,11 @@ struct ReconcilerService: ServiceLifecycle.Service {
         for await _ in mailbox.bell.cancelOnGracefulShutdown() {
             // This pass tries again whatever the last one could not do.
             retry?.cancel()
-            let report = await reconciler.apply(mailbox.takeAll())
+            let events = mailbox.takeAll()
+            state.taken(events)
+            let report = await reconciler.apply(events)
+            state.reported(report)
+            ports.changed()
             let notes = Set(report.notes)
             for note in report.notes where !known.contains(note) {
                 logger.warning("\(note)")

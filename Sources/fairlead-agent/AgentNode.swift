@@ -1,0 +1,172 @@
+import FoundationEssentials
+import KernelInterface
+import KubernetesClient
+import KubernetesObjects
+import Logging
+import NetworkAddresses
+import NodeDuties
+import OverlayRoutes
+import PolicyRules
+import ProxyConfiguration
+import Reconciliation
+import ServiceLifecycle
+import UnixSignals
+
+/// The agent of one node, put together from what its command line and its configuration say.
+struct AgentNode {
+    private let command: AgentCommand
+    private let configuration: KubeProxyConfiguration
+    private let logger: Logger
+    private let name: String
+    private let components: Set<Component>
+    /// Nil where a folder of manifests stands in for the API server.
+    private let access: ClusterAccess?
+
+    init(_ command: AgentCommand, _ configuration: KubeProxyConfiguration, logger: Logger) throws {
+        self.command = command
+        self.configuration = configuration
+        self.logger = logger
+        components = command.components?.components ?? (command.proxy.config == nil ? Set(Component.allCases) : [.services])
+        name = try Self.name(command, configuration)
+        access = command.manifests == nil ? try Self.access(command, configuration) : nil
+    }
+
+    /// The command line's, the file's or the host's.
+    private static func name(_ command: AgentCommand, _ configuration: KubeProxyConfiguration) throws -> String {
+        let candidates = [command.nodeNameGiven, configuration.hostnameOverride]
+        if let name = candidates.compactMap(\.self).first(where: { !$0.isEmpty }) { return name }
+        return try KernelSetting.read(["kernel", "hostname"])?.lowercased() ?? "localhost"
+    }
+
+    private static func access(_ command: AgentCommand, _ configuration: KubeProxyConfiguration) throws -> ClusterAccess {
+        let master = try command.proxy.master.map { url in
+            guard let server = ClusterAccess.Server(url) else {
+                throw ConfigurationError(file: "command line", field: "--master", message: "\"\(url)\" is no URL of a server")
+            }
+            return server
+        }
+        let path = configuration.kubeconfig.isEmpty ? command.kubeconfig : configuration.kubeconfig
+        var access: ClusterAccess
+        if let path {
+            access = try Kubeconfig.open(path).access(context: path == command.kubeconfig ? command.context : nil)
+        } else if let master, !command.inCluster {
+            access = ClusterAccess(server: master)
+        } else {
+            access = try ClusterAccess.inCluster(environment: ProcessInfo.processInfo.environment)
+        }
+        if let master { access.server = master }
+        return access
+    }
+
+    /// Runs until it is told to end, or until its configuration changes.
+    ///
+    /// - Parameter file: What the configuration file held, to notice changes.
+    func run(watching file: [UInt8]?) async throws {
+        let mailbox = Mailbox()
+        let events = EventSender(nodeName: name, writer: access.map { ObjectWriter($0) }, logger: logger)
+        let state = DutyState(nodeName: name, components: components, limit: configuration.syncPeriod * 2)
+        let ports = HealthCheckPorts(
+            state: state, settings: configuration.services, nodeName: name, events: events, logger: logger)
+        let reconciler = try NodeReconciler(
+            NodeReconciler.Configuration(
+                nodeName: name, components: components,
+                overlay: OverlayConfiguration(mode: command.overlay, vni: command.vni, port: command.vxlanPort),
+                services: configuration.services, denialLog: .init(group: command.denialLogGroup),
+                firstEpoch: command.conntrackMask.first),
+            logger: logger)
+        var services: [any ServiceLifecycle.Service] = [
+            ReconcilerService(
+                reconciler: reconciler, mailbox: mailbox, status: try StatusFile(command.stateDir, node: name),
+                state: state, ports: ports, logger: logger),
+            // Attachments first: a pod that already has its address is known before its policies are compiled.
+            try AttachmentSource(command.stateDir, mailbox: mailbox, logger: logger),
+            try source(mailbox),
+            try KernelChangeSource(mailbox: mailbox),
+            events,
+        ]
+        if components.contains(.services) {
+            services += [ports, KubeProxyWatch(state: state, takesOver: command.takeOver, logger: logger)]
+        }
+        services += pages(of: state, events: events)
+        if let file, let path = command.proxy.config { services.append(try ConfigurationWatch(path, bytes: file)) }
+        // A lab's nodes share one kernel with its owner's machine, whose settings are not theirs to make.
+        if access != nil, components.contains(.services) {
+            NodeTuning(configuration: configuration, logger: logger).run()
+        }
+        logger.info(
+            "Started",
+            metadata: ["node": "\(name)", "source": "\(access?.server.description ?? command.manifests ?? "")"])
+        events.tell(.node(name, .normal, reason: "Starting"))
+        try await run(services)
+    }
+
+    private func run(_ services: [any ServiceLifecycle.Service]) async throws {
+        let configurations = services.map { service in
+            ServiceGroupConfiguration.ServiceConfiguration(
+                service: service, failureTerminationBehavior: .gracefullyShutdownGroup)
+        }
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: configurations, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        try await group.run()
+    }
+
+    /// Where the objects come from.
+    private func source(_ mailbox: Mailbox) throws -> any ServiceLifecycle.Service {
+        if let access { return KubernetesSource(access, components: components, mailbox: mailbox) }
+        return try ManifestSource(command.manifests ?? "", mailbox: mailbox)
+    }
+
+    private func pages(of state: DutyState, events: EventSender) -> [any ServiceLifecycle.Service] {
+        let pages = NodePages(state: state, configuration: configuration)
+        func server(_ name: String, _ failure: String, _ address: SocketAddress, _ answer: @escaping PageListener.Pages)
+            -> PageServer
+        {
+            PageServer(
+                name: name, failure: failure, listener: PageListener(address: address, pages: answer),
+                isEssential: configuration.bindAddressHardFail, nodeName: self.name, events: events, logger: logger)
+        }
+        return [
+            server(
+                "health", "FailedToStartProxierHealthcheck", configuration.healthzAddress, pages.health),
+            server("metrics", "FailedToStartMetricServer", configuration.metricsAddress, pages.metrics),
+        ]
+    }
+}
+
+/// The pages of a node, by kube-proxy's paths.
+struct NodePages: Sendable {
+    let state: DutyState
+    let configuration: KubeProxyConfiguration
+
+    /// For load balancers and kubelets.
+    func health(_ request: PageRequest) -> Page? {
+        switch request.path {
+        case "/healthz": page(state.healthz, type: "application/json")
+        case "/livez": page(state.livez, type: "application/json")
+        case "/readyz": page(state.readyz, type: "text/plain; charset=utf-8")
+        default: nil
+        }
+    }
+
+    /// For monitoring and people.
+    func metrics(_ request: PageRequest) -> Page? {
+        switch request.path {
+        case "/metrics": Page(type: ProxyMetrics.contentType, body: state.metrics)
+        // What programs that ask mean by it: where node ports answer, and how rules are made.
+        case "/proxyMode": Page(body: "nftables")
+        case "/configz":
+            Page(
+                type: "application/json",
+                body: FieldValue.object(
+                    FieldObject([.init(key: "kubeproxy.config.k8s.io", value: configuration.document)])
+                ).description)
+        case "/healthz": Page(body: "ok")
+        default: nil
+        }
+    }
+
+    private func page(_ answer: ProxyHealth.Answer, type: String) -> Page {
+        Page(code: answer.code, type: type, body: answer.body)
+    }
+}

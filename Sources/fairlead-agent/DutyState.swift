@@ -1,0 +1,188 @@
+import FoundationEssentials
+import KernelInterface
+import KubernetesObjects
+import NetworkAddresses
+import NodeDuties
+import Reconciliation
+import Synchronization
+
+/// What the node's HTTP pages tell: fed by what goes into the reconciler and what comes out of it.
+final class DutyState: Sendable {
+    private struct State {
+        var health: ProxyHealth
+        var metrics: ProxyMetrics
+        var local: LocalEndpoints
+        var node: Node?
+        /// Nothing is overdue before the objects are known as a whole.
+        var isListed = false
+        /// Times of what led to changes of endpoints that are not programmed yet, in nanoseconds since 1970.
+        var triggers: [Int64] = []
+        var hasServiceChanges = false
+        var notes: [String: Int] = [:]
+    }
+
+    private let state: Mutex<State>
+    private let nodeName: String
+    private let families: [AddressFamily]
+    private let components: Set<Component>
+    private let start: Moment
+
+    /// - Parameter limit: How long a change may wait before the node counts as unhealthy.
+    init(nodeName: String, components: Set<Component>, limit: Duration) {
+        self.nodeName = nodeName
+        self.components = components
+        families = Self.familiesOfThisHost
+        start = .now
+        state = Mutex(
+            State(
+                health: ProxyHealth(families: families, limit: limit), metrics: ProxyMetrics(families: families),
+                local: LocalEndpoints(nodeName: nodeName)))
+    }
+
+    private static var familiesOfThisHost: [AddressFamily] {
+        let isOff = try? KernelSetting.read(["net", "ipv6", "conf", "all", "disable_ipv6"])
+        return isOff == "0" ? [.ipv4, .ipv6] : [.ipv4]
+    }
+
+    // MARK: - What happens
+
+    /// Takes in what the reconciler is about to be told.
+    func taken(_ events: [NodeEvent]) {
+        let now = Moment.now
+        state.withLock { state in
+            var (services, endpoints, others) = (0, 0, 0)
+            for case .objects(let objects, _, _) in events {
+                for event in objects {
+                    state.local.apply(event)
+                    switch event {
+                    case .synced: state.isListed = true
+                    case .set(.service), .removed(ObjectReference.of(.service)): services += 1
+                    case .set(.endpointSlice(let slice)):
+                        endpoints += 1
+                        // What happened before this process began is not its delay.
+                        if let trigger = slice.lastTrigger?.nanosecondsSince1970, trigger >= start.wall {
+                            state.triggers.append(trigger)
+                        }
+                    case .removed(ObjectReference.of(.endpointSlice)): endpoints += 1
+                    case .set(.node(let node)) where node.name == nodeName:
+                        state.node = node
+                        state.health.setNode(node)
+                        others += 1
+                    case .removed(let reference) where reference.kind == .node && reference.name == nodeName:
+                        state.node = nil
+                        state.health.setNode(nil)
+                        others += 1
+                    default: others += 1
+                    }
+                }
+            }
+            if services + endpoints > 0 { state.metrics.queued(services: services, endpoints: endpoints, at: now) }
+            if services + endpoints + others > 0 { state.hasServiceChanges = true }
+            if state.isListed { state.health.queued(at: now) }
+        }
+    }
+
+    /// Takes in what came of it.
+    func reported(_ report: SyncReport) {
+        let now = Moment.now
+        state.withLock { state in
+            for pass in report.passes {
+                let figures = ProxyMetrics.Pass(
+                    component: pass.component.rawValue, duration: pass.duration, changes: pass.changes,
+                    failed: pass.error != nil)
+                state.metrics.passed(figures)
+                guard pass.component == .services, state.hasServiceChanges || pass.changes > 0 || figures.failed else {
+                    continue
+                }
+                state.metrics.synced(figures, triggers: state.triggers, at: now)
+                if !figures.failed {
+                    state.triggers = []
+                    state.hasServiceChanges = false
+                }
+            }
+            if isProgrammed(report) { state.health.updated(at: now) }
+            state.notes = [:]
+            for note in report.notes { state.notes[note.object?.kind.description ?? "none", default: 0] += 1 }
+        }
+    }
+
+    /// Whether what a proxy stands for is in the kernel; where there is no proxy, everything else counts.
+    private func isProgrammed(_ report: SyncReport) -> Bool {
+        guard components.contains(.services) else { return report.isSynced }
+        return report.passes.contains { $0.component == .services && $0.error == nil }
+    }
+
+    // MARK: - What is told
+
+    var healthz: ProxyHealth.Answer {
+        state.withLock { state in
+            let answer = state.health.healthz(at: .now)
+            state.metrics.answeredHealthz(answer.code)
+            return answer
+        }
+    }
+
+    var livez: ProxyHealth.Answer {
+        state.withLock { state in
+            let answer = state.health.livez(at: .now)
+            state.metrics.answeredLivez(answer.code)
+            return answer
+        }
+    }
+
+    var readyz: ProxyHealth.Answer { state.withLock { $0.health.readyz(at: .now) } }
+
+    /// Whether anything has been programmed since the start.
+    var isProgrammed: Bool { state.withLock(\.health.isProgrammed) }
+
+    /// This node's object, as it is known.
+    var node: Node? { state.withLock(\.node) }
+
+    /// The ports at which load balancers ask for services' endpoints.
+    var checks: Set<LocalEndpoints.Check> { state.withLock { $0.local.checks } }
+
+    func answer(to check: LocalEndpoints.Check) -> LoadBalancerAnswer {
+        state.withLock { state in
+            LoadBalancerAnswer(
+                service: check.service, localEndpoints: state.local.readyAddresses(of: check.service, check.family),
+                isProxyHealthy: state.health.isHealthy(at: .now))
+        }
+    }
+
+    /// The page of metrics.
+    var metrics: String {
+        var gauges = ProxyMetrics.Gauges()
+        gauges.startTime = start.seconds
+        if let figures = try? ProcessFigures.current() {
+            gauges.residentBytes = figures.residentBytes
+            gauges.cpuSeconds = figures.processorTime.inSeconds
+            gauges.openFiles = figures.openFiles
+        }
+        return state.withLock { state in
+            for family in families {
+                let counts = state.local.servicesWithoutLocal(family)
+                gauges.withoutLocalInternal[family] = counts.internal
+                gauges.withoutLocalExternal[family] = counts.external
+            }
+            gauges.notes = state.notes
+            return state.metrics.page(gauges)
+        }
+    }
+}
+
+extension Moment {
+    static var now: Moment {
+        Moment(wall: Int64(Date().timeIntervalSince1970 * 1e9), steady: ContinuousClock.now - processStart)
+    }
+
+    private static let processStart = ContinuousClock.now
+}
+
+extension ObjectReference {
+    /// Matches references of a kind.
+    fileprivate struct Pattern { var kind: ObjectKind }
+
+    fileprivate static func of(_ kind: ObjectKind) -> Pattern { Pattern(kind: kind) }
+
+    fileprivate static func ~= (pattern: Pattern, reference: ObjectReference) -> Bool { reference.kind == pattern.kind }
+}
