@@ -2,6 +2,7 @@ internal import CLibMnl
 internal import CLibNftnl
 internal import Glibc
 public import Nftables
+internal import Synchronization
 internal import SystemPackage
 
 /// A persistent channel to the kernel's packet filter in the namespace it was opened in (`NETLINK_NETFILTER`).
@@ -11,6 +12,11 @@ internal import SystemPackage
 // Sendable: the handle is a descriptor and constants, and a socket belongs to one actor or thread at a time.
 public struct NftablesSocket: ~Copyable, @unchecked Sendable {
     private let handle: OpaquePointer
+
+    private static let sent = Atomic<Int>(0)
+
+    /// Bytes of transactions that this process has sent, by all its sockets.
+    public static var bytesSent: Int { sent.load(ordering: .relaxed) }
 
     private init(owning handle: OpaquePointer) { self.handle = handle }
 
@@ -74,6 +80,7 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
         if batch.bytes.count > 1 << 21 { growBuffers(to: batch.bytes.count * 2) }
         let sent = mnl_socket_sendto(handle, batch.bytes.contents.baseAddress, batch.bytes.count)
         guard sent == batch.bytes.count else { throw lastError(operation) }
+        Self.sent.add(sent, ordering: .relaxed)
         var failure: KernelError?
         var finished = false
         // Errors come in the order of the messages, the acknowledgement of the last message at the end. A batch that

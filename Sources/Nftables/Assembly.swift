@@ -87,6 +87,9 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         }.sorted { ($0.owner, $0.member.set, $0.member.element.key) < ($1.owner, $1.member.set, $1.member.element.key) }
     }
 
+    /// How many elements objects have in the frame's sets; those of sets of their own do not count.
+    public var memberCount: Int { holders.values.reduce(0) { $0 + $1.count } }
+
     /// Replaces what an object contributes; nil when it is gone.
     public mutating func set(_ contribution: Contribution?, for owner: Owner) {
         let new = contribution ?? Contribution()

@@ -13,6 +13,8 @@ public struct ProxyMetrics: Sendable {
         public var notes: [String: Int] = [:]
         /// Elements of sets and maps that are programmed, by component.
         public var elements: [String: Int] = [:]
+        /// Bytes of transactions sent to nftables.
+        public var bytesSent = 0
         public var residentBytes = 0
         public var cpuSeconds = 0.0
         public var openFiles = 0
@@ -203,6 +205,7 @@ public struct ProxyMetrics: Sendable {
         page.counter(
             "fairlead_batches_total", "Transactions in which the kernel was changed",
             byComponent { Double($0.batches) })
+        page.counter("fairlead_batch_bytes_total", "Size of the transactions", [([], Double(gauges.bytesSent))])
         page.counter("fairlead_changes_total", "Edits made in the kernel", byComponent { Double($0.changes) })
         page.gauge("fairlead_elements", "Elements of sets and maps", sorted("component", gauges.elements))
         page.gauge("fairlead_notes", "What is wrong with objects", sorted("kind", gauges.notes))

@@ -36,6 +36,17 @@ public struct SyncReport: Hashable, Sendable {
     public var errors: [String] = []
     /// How each component's pass went; none for a component that had nothing to look at.
     public var passes: [ComponentPass] = []
+    /// How many elements of sets and maps each component has programmed.
+    public var elements: [Component: Int] = [:]
+    /// The look through the connections, where a change called for one.
+    public var flowSweep: FlowSweep?
+}
+
+/// How the connections were looked through for those whose endpoint is gone.
+public struct FlowSweep: Hashable, Sendable {
+    public var duration: Duration
+    /// How many were forgotten.
+    public var forgotten: Int
 }
 
 /// One component's part of a pass, for metrics and health.
@@ -160,6 +171,9 @@ public actor NodeReconciler {
         }
         report.notes += overlay.notes + services.notes + policy.notes
         report.isSynced = report.errors.isEmpty
+        report.flowSweep = services.takeFlowSweep()
+        if configuration.components.contains(.services) { report.elements[.services] = services.elementCount }
+        if configuration.components.contains(.policy) { report.elements[.policy] = policy.elementCount }
         return report
     }
 

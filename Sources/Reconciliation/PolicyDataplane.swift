@@ -25,6 +25,8 @@ struct PolicyDataplane: ~Copyable {
 
     var notes: [Note] { compiler.notes }
 
+    var elementCount: Int { table.assembly.memberCount }
+
     mutating func commit() throws(KernelError) -> Int {
         let update = compiler.takeContributions()
         for (owner, contribution) in update.contributions { table.assembly.set(contribution, for: owner) }

@@ -12,6 +12,7 @@ struct ServiceDataplane: ~Copyable {
     private let links: RouteSocket
     private var facts: NodeFacts
     private var factsChanged = false
+    private var flowSweep: FlowSweep?
     /// Set when the machine's addresses may have changed.
     var needsLocalAddresses = true
 
@@ -53,8 +54,21 @@ struct ServiceDataplane: ~Copyable {
             table.assembly.set(contribution, for: service)
         }
         let changes = try table.commit()
-        return changes.count + (try forgetStaleFlows(after: changes, in: table.assembly.ruleset))
+        let start = ContinuousClock.now
+        guard let forgotten = try forgetStaleFlows(after: changes, in: table.assembly.ruleset) else {
+            return changes.count
+        }
+        flowSweep = FlowSweep(duration: ContinuousClock.now - start, forgotten: forgotten)
+        return changes.count + forgotten
     }
+
+    /// How the last commit looked through the connections; nil where it had no reason to, or was asked before.
+    mutating func takeFlowSweep() -> FlowSweep? {
+        defer { flowSweep = nil }
+        return flowSweep
+    }
+
+    var elementCount: Int { table.assembly.memberCount }
 
     /// The claims on an address and port that another service has.
     var notes: [Note] {

@@ -8,8 +8,11 @@ internal import ServiceRules
 ///
 /// One look at the connection table per address family that was touched, and only after changes that took a UDP
 /// endpoint or frontend away.
-func forgetStaleFlows(after changes: [Change], in table: Ruleset) throws(KernelError) -> Int {
+///
+/// - Returns: how many were forgotten; nil where nothing was looked at.
+func forgetStaleFlows(after changes: [Change], in table: Ruleset) throws(KernelError) -> Int? {
     let touched = datagramFrontends(touchedBy: changes, in: table)
+    guard !touched.isEmpty else { return nil }
     var forgotten = 0
     for family in AddressFamily.allCases where touched.keys.contains(where: { $0.address.family == family }) {
         let socket = try ConntrackSocket.open()

@@ -77,12 +77,13 @@ struct AgentNode {
         var services: [any ServiceLifecycle.Service] = [
             ReconcilerService(
                 reconciler: reconciler, mailbox: mailbox, status: try StatusFile(command.stateDir, node: name),
-                state: state, ports: ports, logger: logger),
+                state: state, ports: ports, events: events, logger: logger),
             // Attachments first: a pod that already has its address is known before its policies are compiled.
             try AttachmentSource(command.stateDir, mailbox: mailbox, logger: logger),
             try source(mailbox),
             try KernelChangeSource(mailbox: mailbox),
             events,
+            NodeArrival(name: name, state: state, settings: configuration.services, logger: logger),
         ]
         if components.contains(.services) {
             services += [ports, KubeProxyWatch(state: state, takesOver: command.takeOver, logger: logger)]
@@ -118,11 +119,16 @@ struct AgentNode {
     }
 
     private func pages(of state: DutyState, events: EventSender) -> [any ServiceLifecycle.Service] {
-        let pages = NodePages(state: state, configuration: configuration)
+        var document = configuration.document
+        document["hostnameOverride"] = .string(command.nodeNameGiven ?? configuration.hostnameOverride)
+        let pages = NodePages(state: state, document: document)
         func server(_ name: String, _ failure: String, _ address: SocketAddress, _ answer: @escaping PageListener.Pages)
             -> PageServer
         {
-            PageServer(
+            // As in Go, every address of the host means those of IPv6 too.
+            let isOpen = address.address.isUnspecified && state.hasIPv6
+            let address = isOpen ? SocketAddress(.v6(IPv6Address(rawValue: 0)), address.port) : address
+            return PageServer(
                 name: name, failure: failure, listener: PageListener(address: address, pages: answer),
                 isEssential: configuration.bindAddressHardFail, nodeName: self.name, events: events, logger: logger)
         }
@@ -137,7 +143,8 @@ struct AgentNode {
 /// The pages of a node, by kube-proxy's paths.
 struct NodePages: Sendable {
     let state: DutyState
-    let configuration: KubeProxyConfiguration
+    /// The configuration as it is in force.
+    let document: FieldValue
 
     /// For load balancers and kubelets.
     func health(_ request: PageRequest) -> Page? {
@@ -159,7 +166,7 @@ struct NodePages: Sendable {
             Page(
                 type: "application/json",
                 body: FieldValue.object(
-                    FieldObject([.init(key: "kubeproxy.config.k8s.io", value: configuration.document)])
+                    FieldObject([.init(key: "kubeproxy.config.k8s.io", value: document)])
                 ).description)
         case "/healthz": Page(body: "ok")
         default: nil

@@ -19,6 +19,8 @@ final class DutyState: Sendable {
         var triggers: [Int64] = []
         var hasServiceChanges = false
         var notes: [String: Int] = [:]
+        var elements: [String: Int] = [:]
+        var nodeNames: Set<String> = []
     }
 
     private let state: Mutex<State>
@@ -26,6 +28,9 @@ final class DutyState: Sendable {
     private let families: [AddressFamily]
     private let components: Set<Component>
     private let start: Moment
+
+    /// Whether the host has IPv6 switched on.
+    var hasIPv6: Bool { families.contains(.ipv6) }
 
     /// - Parameter limit: How long a change may wait before the node counts as unhealthy.
     init(nodeName: String, components: Set<Component>, limit: Duration) {
@@ -64,18 +69,21 @@ final class DutyState: Sendable {
                             state.triggers.append(trigger)
                         }
                     case .removed(ObjectReference.of(.endpointSlice)): endpoints += 1
-                    case .set(.node(let node)) where node.name == nodeName:
-                        state.node = node
-                        state.health.setNode(node)
+                    case .set(.node(let node)):
+                        state.nodeNames.insert(node.name)
+                        if node.name == nodeName { state.node = node }
                         others += 1
-                    case .removed(let reference) where reference.kind == .node && reference.name == nodeName:
-                        state.node = nil
-                        state.health.setNode(nil)
+                    case .removed(ObjectReference.of(.node)):
+                        if case .removed(let reference) = event {
+                            state.nodeNames.remove(reference.name)
+                            if reference.name == nodeName { state.node = nil }
+                        }
                         others += 1
                     default: others += 1
                     }
                 }
             }
+            state.health.setNode(state.node)
             if services + endpoints > 0 { state.metrics.queued(services: services, endpoints: endpoints, at: now) }
             if services + endpoints + others > 0 { state.hasServiceChanges = true }
             if state.isListed { state.health.queued(at: now) }
@@ -101,6 +109,10 @@ final class DutyState: Sendable {
                 }
             }
             if isProgrammed(report) { state.health.updated(at: now) }
+            if let sweep = report.flowSweep {
+                state.metrics.reconciledFlows(in: sweep.duration, deleted: sweep.forgotten)
+            }
+            for (component, count) in report.elements { state.elements[component.rawValue] = count }
             state.notes = [:]
             for note in report.notes { state.notes[note.object?.kind.description ?? "none", default: 0] += 1 }
         }
@@ -113,6 +125,15 @@ final class DutyState: Sendable {
     }
 
     // MARK: - What is told
+
+    /// Whether this is the one node that tells the cluster of what is wrong with an object, which all nodes notice.
+    func speaks(of object: ObjectReference) -> Bool {
+        func lot(_ node: String) -> UInt64 { StableHash(node, object.description).value }
+        return state.withLock { state in
+            let own = lot(nodeName)
+            return state.nodeNames.contains(nodeName) && state.nodeNames.allSatisfy { lot($0) >= own }
+        }
+    }
 
     var healthz: ProxyHealth.Answer {
         state.withLock { state in
@@ -165,6 +186,8 @@ final class DutyState: Sendable {
                 gauges.withoutLocalExternal[family] = counts.external
             }
             gauges.notes = state.notes
+            gauges.elements = state.elements
+            gauges.bytesSent = NftablesSocket.bytesSent
             return state.metrics.page(gauges)
         }
     }

@@ -9,6 +9,8 @@ import Synchronization
 final class EventSender: ServiceLifecycle.Service {
     private let writer: ObjectWriter?
     private let ledger: Mutex<EventLedger>
+    /// With a budget of their own, so that a crowd of unusable objects leaves room for the node's own troubles.
+    private let noteLedger: Mutex<EventLedger>
     private let queue: AsyncStream<(path: String, body: FieldValue)>
     private let queued: AsyncStream<(path: String, body: FieldValue)>.Continuation
     private let logger: Logger
@@ -19,11 +21,24 @@ final class EventSender: ServiceLifecycle.Service {
         self.logger = logger
         // kube-proxy's name, by which people look for its events.
         ledger = Mutex(EventLedger(controller: "kube-proxy", nodeName: nodeName))
+        noteLedger = Mutex(EventLedger(controller: "fairlead-agent", nodeName: nodeName))
         (queue, queued) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(100))
     }
 
     func tell(_ news: ObjectNews) {
         guard writer != nil, let event = ledger.withLock({ $0.event(for: news, at: .now) }) else { return }
+        queued.yield(event)
+    }
+
+    /// Tells the people who look at an object what is wrong with it.
+    func tell(_ note: Note) {
+        guard writer != nil, note.severity == .error, let object = note.object, !object.kind.apiVersion.isEmpty else {
+            return
+        }
+        let news = ObjectNews(
+            .warning, object, reason: "Unusable", action: "Program",
+            note: note.field.isEmpty ? note.message : "\(note.field): \(note.message)")
+        guard let event = noteLedger.withLock({ $0.event(for: news, at: .now) }) else { return }
         queued.yield(event)
     }
 

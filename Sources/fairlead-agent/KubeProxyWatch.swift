@@ -31,9 +31,11 @@ actor KubeProxyWatch: ServiceLifecycle.Service {
             if (try? await Task.sleep(for: .milliseconds(100))) == nil { return }
         }
         var known: [String] = []
+        var hasTakenOver = false
         while !Task.isCancelled {
             do {
-                known = try look(known: known)
+                known = try look(known: known, again: hasTakenOver)
+                hasTakenOver = takesOver
             } catch {
                 logger.error("Cannot look for kube-proxy's rules", metadata: ["error": "\(error)"])
             }
@@ -41,24 +43,25 @@ actor KubeProxyWatch: ServiceLifecycle.Service {
         }
     }
 
+    /// - Parameter again: Whether all of it has been removed before.
     /// - Returns: what is left of kube-proxy.
-    private func look(known: [String]) throws(KernelError) -> [String] {
+    private func look(known: [String], again: Bool) throws(KernelError) -> [String] {
         let traces = try KubeProxyTraces()
         let found = try traces.find()
         if takesOver, !found.isEmpty {
             let (removed, staying) = try traces.remove()
             logger.notice("Took over from kube-proxy", metadata: ["removed": "\(removed.joined(separator: ", "))"])
-            if !known.isEmpty {
+            if again {
                 logger.warning("kube-proxy has written its rules again: it still runs on this node; stop it")
             }
             for remainder in staying where !known.contains(remainder) { logger.warning("Of kube-proxy stays: \(remainder)") }
-            return staying + found
+            return staying
         }
-        if !found.isEmpty, found != known {
+        if !takesOver, !found.isEmpty, found != known {
             logger.warning(
                 "kube-proxy's rules are active on this node beside ours, and which of them a connection meets is left to chance; stop kube-proxy and start this agent with --take-over",
                 metadata: ["found": "\(found.joined(separator: ", "))"])
         }
-        return found
+        return takesOver ? known : found
     }
 }

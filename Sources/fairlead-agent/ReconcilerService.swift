@@ -10,6 +10,7 @@ struct ReconcilerService: ServiceLifecycle.Service {
     let status: StatusFile
     let state: DutyState
     let ports: HealthCheckPorts
+    let events: EventSender
     let logger: Logger
 
     func run() async throws {
@@ -18,14 +19,17 @@ struct ReconcilerService: ServiceLifecycle.Service {
         for await _ in mailbox.bell.cancelOnGracefulShutdown() {
             // This pass tries again whatever the last one could not do.
             retry?.cancel()
-            let events = mailbox.takeAll()
-            state.taken(events)
-            let report = await reconciler.apply(events)
+            let happened = mailbox.takeAll()
+            state.taken(happened)
+            let report = await reconciler.apply(happened)
             state.reported(report)
             ports.changed()
             let notes = Set(report.notes)
-            for note in report.notes where !known.contains(note) {
-                logger.warning("\(note)")
+            let news = report.notes.filter { !known.contains($0) }
+            for note in news { logger.warning("\(note)") }
+            // More at a time would exceed any budget.
+            for note in news.prefix(20) {
+                if let object = note.object, state.speaks(of: object) { events.tell(note) }
             }
             known = notes
             status.write(report, logger: logger)

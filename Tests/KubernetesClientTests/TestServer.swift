@@ -47,6 +47,8 @@ final class TestServer: Sendable {
         var model: ServerModel
         var faults: [Fault] = []
         var requests: [Request] = []
+        /// What was to be created, with the path of its collection.
+        var created: [(path: String, object: FieldValue)] = []
         fileprivate var watches: [ObjectIdentifier: Watch] = [:]
         var acceptedTokens: Set<String>?
         fileprivate var connections: [ObjectIdentifier: any Channel] = [:]
@@ -260,6 +262,14 @@ final class TestServer: Sendable {
         }
     }
 
+    fileprivate func create(_ head: HTTPRequestHead, _ body: [UInt8], on channel: any Channel) {
+        guard let object = try? FieldValue(json: body) else { return Self.refuse(400, "BadRequest", on: channel) }
+        with { $0.created.append((head.uri, object)) }
+        Self.send(.head(HTTPResponseHead(version: .http1_1, status: .created, headers: ["Content-Length": "2"])), to: channel)
+        Self.write("{}", to: channel)
+        Self.end(channel)
+    }
+
     private static func list(
         _ path: String, _ kind: ObjectKind, _ query: [String: String], _ state: inout State, on channel: any Channel
     ) {
@@ -350,11 +360,14 @@ final class TestServer: Sendable {
     }
 }
 
-private final class RequestHandler: ChannelInboundHandler, Sendable {
+// Sendable: called on its channel's event loop only.
+private final class RequestHandler: ChannelInboundHandler, @unchecked Sendable {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
     private let server: TestServer
+    /// An object that is being sent.
+    private var creation: (head: HTTPRequestHead, body: [UInt8])?
 
     init(server: TestServer) { self.server = server }
 
@@ -369,7 +382,14 @@ private final class RequestHandler: ChannelInboundHandler, Sendable {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        if case .head(let head) = unwrapInboundIn(data) { server.answer(head, on: context.channel) }
+        switch unwrapInboundIn(data) {
+        case .head(let head) where head.method == .POST: creation = (head, [])
+        case .head(let head): server.answer(head, on: context.channel)
+        case .body(let bytes): creation?.body += bytes.readableBytesView
+        case .end:
+            if let creation { server.create(creation.head, creation.body, on: context.channel) }
+            creation = nil
+        }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
