@@ -88,6 +88,13 @@ public struct NameService: Hashable, Sendable {
         options = try reader.strings("options")
     }
 
+    /// Reads the capability `dns`, which has names of its own for the same things.
+    init(runtime reader: ConfigurationReader) throws(CNIError) {
+        nameservers = try reader.strings("servers")
+        search = try reader.strings("searches")
+        options = try reader.strings("options")
+    }
+
     public var isEmpty: Bool { self == NameService() }
 
     /// Reads `resolv.conf` notation; what is none of its keywords is skipped.

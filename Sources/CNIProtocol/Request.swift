@@ -76,8 +76,12 @@ public struct NetworkConfiguration: Sendable {
         return result
     }
 
-    /// The DNS settings of the configuration itself, which take the place of the IPAM plugin's.
-    public func nameService() throws(CNIError) -> NameService { try NameService(parsing: reader.object("dns")) }
+    /// The DNS settings that take the place of the IPAM plugin's: the runtime's (capability `dns`), or else the
+    /// configuration's own.
+    public func nameService() throws(CNIError) -> NameService {
+        let runtime = try NameService(runtime: reader.object("runtimeConfig").object("dns"))
+        return runtime.isEmpty ? try NameService(parsing: reader.object("dns")) : runtime
+    }
 
     /// The attachments that GC must keep.
     ///

@@ -36,9 +36,10 @@ enum UserData {
     ///
     /// nft prints a part without a named type only when it finds an expression of that type here (`typeof`).
     static func types(of definition: SetDefinition) -> [UInt8] {
-        let isLoneAddress = definition.key.count == 1 && !definition.needsTypeOf
-        // Byte order: 0 for a concatenation, 2 for big-endian.
-        var bytes = number(0, isLoneAddress ? 2 : 0)
+        // Byte order: 0 for a concatenation, 1 for the host's, as of a name, 2 for big-endian, as of an address.
+        var order: UInt32 = definition.key.count == 1 && !definition.needsTypeOf ? 2 : 0
+        if definition.key == [.interfaceName] { order = 1 }
+        var bytes = number(0, order)
         guard definition.needsTypeOf else {
             if case .values? = definition.data { bytes += number(1, 0) }
             return bytes
@@ -65,6 +66,7 @@ enum UserData {
         case .ipv4Address: number(0, 7) + record(1, number(0, 12) + number(1, 12))
         case .ipv6Address: number(0, 7) + record(1, number(0, 13) + number(1, 9))
         case .port: number(0, 7) + record(1, number(0, 11) + number(1, 2))
+        case .ethernetAddress: number(0, 7) + record(1, number(0, 17) + number(1, 2))
         // EXPR_META: the NFT_META_* key.
         case .transportProtocol: number(0, 9) + record(1, number(0, 16))
         case .mark: number(0, 9) + record(1, number(0, 3))

@@ -65,8 +65,8 @@ extension RouteChange {
             case RTM_DELLINK: Link(message: message).map { .linkRemoved($0) }
             case RTM_NEWADDR: InterfaceAddress(message: message).map { .address($0) }
             case RTM_DELADDR: InterfaceAddress(message: message).map { .addressRemoved($0) }
-            case RTM_NEWROUTE: Route(message: message).map { .route($0) }
-            case RTM_DELROUTE: Route(message: message).map { .routeRemoved($0) }
+            case RTM_NEWROUTE: Route(message: message).flatMap { $0.traits.table == nil ? .route($0) : nil }
+            case RTM_DELROUTE: Route(message: message).flatMap { $0.traits.table == nil ? .routeRemoved($0) : nil }
             case RTM_NEWNEIGH:
                 Neighbor(message: message).map { .neighbor($0) }
                     ?? ForwardingEntry(message: message).map { .forwardingEntry($0) }

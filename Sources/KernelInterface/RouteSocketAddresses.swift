@@ -22,13 +22,16 @@ extension RouteSocket {
         return addresses.filter { link == nil || $0.link == link }
     }
 
-    /// Adds an address to a link. An IPv6 address is not first asked for on the link (`nodad`): it serves at once.
+    /// Adds an address to a link.
     ///
-    /// - Parameter prefixRoute: Whether the kernel also adds the route to the address's network.
+    /// - Parameters:
+    ///   - prefixRoute: Whether the kernel also adds the route to the address's network.
+    ///   - askingFirst: Whether an IPv6 address serves only once nobody on the link has claimed it, after a second or
+    ///     two; otherwise at once (`nodad`).
     ///
     /// Equivalent to `ip address add PREFIX dev LINK nodad`. The corresponding message is `RTM_NEWADDR`.
-    public func add(_ address: InterfaceAddress, prefixRoute: Bool = true) throws(KernelError) {
-        var flags: Int32 = address.prefix.family == .ipv6 ? IFA_F_NODAD : 0
+    public func add(_ address: InterfaceAddress, prefixRoute: Bool = true, askingFirst: Bool = false) throws(KernelError) {
+        var flags: Int32 = address.prefix.family == .ipv6 && !askingFirst ? IFA_F_NODAD : 0
         if !prefixRoute { flags |= IFA_F_NOPREFIXROUTE }
         let request = try Libnl.request(about: rtnl_addr_alloc(), for: "add address \(address.prefix)") {
             address.describe(to: $0)

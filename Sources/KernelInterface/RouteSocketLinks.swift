@@ -235,24 +235,6 @@ extension RouteSocket {
         try socket.exchange(request, for: operation())
     }
 
-    /// Sets how a bridge treats one of its ports.
-    ///
-    /// - Parameter hairpin: Whether a packet may leave by the port it came in.
-    /// - Parameter isolated: Whether the port exchanges packets only with ports that are not isolated.
-    ///
-    /// Equivalent to `bridge link set dev PORT hairpin on isolated on`.
-    public func setBridgePort(link index: Int32, hairpin: Bool?, isolated: Bool?) throws(KernelError) {
-        // libnl-route 3.7 does not know isolation.
-        let request = AttributeWriter.message(type: UInt16(RTM_SETLINK), flags: 0) { message in
-            message.appendLinkHeader(family: UInt8(AF_BRIDGE), index: index)
-            message.attribute(nested: UInt16(IFLA_PROTINFO)) { port in
-                if let hairpin { port.attribute(UInt16(IFLA_BRPORT_MODE), UInt8(hairpin ? 1 : 0)) }
-                if let isolated { port.attribute(UInt16(IFLA_BRPORT_ISOLATED), UInt8(isolated ? 1 : 0)) }
-            }
-        }
-        try socket.exchange(request, for: "set bridge port \(name(of: index))")
-    }
-
     /// Deletes a link; false where there is none of that number. A veth takes its other end with it.
     @discardableResult
     public func deleteLink(index: Int32) throws(KernelError) -> Bool {
@@ -266,7 +248,7 @@ extension RouteSocket {
 
 extension AttributeWriter {
     /// `struct ifinfomsg`
-    fileprivate mutating func appendLinkHeader(family: UInt8, index: Int32) {
+    mutating func appendLinkHeader(family: UInt8, index: Int32) {
         append(family)
         append(bytes: [0, 0, 0])
         append(index)

@@ -18,6 +18,8 @@ public struct LabNetwork: Hashable, Sendable {
     public let nodes: [NodeAddresses]
     /// Of the bridge of the underlay: every node's default gateway.
     public let gateways: [IPPrefix] = [prefix("172.30.0.1/24"), prefix("fd00:172:30::1/64")]
+    /// What all nodes' pod networks are part of: beyond, pods are known by their nodes' addresses.
+    public let clusterCIDRs: [IPPrefix] = [prefix("10.244.0.0/16"), prefix("fd00:10:244::/48")]
     public let serviceCIDRs: [IPPrefix] = [prefix("10.96.0.0/16"), prefix("fd00:10:96::/112")]
 
     public init(nodeCount: Int) {

@@ -132,7 +132,7 @@ public final class LabSession: Sendable {
             report(.progress(phase: "Nodes", done: index, total: network.nodes.count))
             try underlay.join(node)
             try StateDirectory.open(folder.nodePath(node.name), create: true)
-                .replace(PodSandbox.configurationFile, Array(pluginConfiguration(of: node).description.utf8))
+                .replace(PodSandbox.configurationFile, Array(pluginConfiguration(of: node, in: network).description.utf8))
         }
         report(.progress(phase: "Nodes", done: network.nodes.count, total: network.nodes.count))
         var manifests = LabManifests(folder: folder)
@@ -146,9 +146,10 @@ public final class LabSession: Sendable {
     /// The configuration that a container runtime would find on the node, in `/etc/cni/net.d`.
     ///
     /// Of version 1.0.0, because Debian 12's containerd knows no later one.
-    private func pluginConfiguration(of node: LabNetwork.NodeAddresses) -> FieldValue {
+    private func pluginConfiguration(of node: LabNetwork.NodeAddresses, in network: LabNetwork) -> FieldValue {
         [
             "cniVersion": "1.0.0", "name": "lab", "type": .string(LabFolder.plugin), "overlay": "vxlan",
+            "clusterCIDRs": .array(network.clusterCIDRs.map { .string($0.description) }),
             "stateDir": .string(folder.statePath(ofNode: node.name)),
             "ipam": [
                 "type": "host-local", "dataDir": .string("\(folder.nodePath(node.name))/leases"),

@@ -8,6 +8,8 @@ public enum Field: Hashable, Sendable {
     case networkProtocol
     case sourcePort
     case destinationPort
+    /// The Ethernet address that the packet comes from, in a table of family bridge.
+    case sourceEthernetAddress
     case inputInterfaceName
     case outputInterfaceName
     case packetMark
@@ -40,6 +42,7 @@ public enum KeyType: UInt32, Hashable, Sendable {
     case number = 4
     case ipv4Address = 7
     case ipv6Address = 8
+    case ethernetAddress = 9
     case transportProtocol = 12
     case port = 13
     case mark = 19
@@ -52,6 +55,7 @@ public enum KeyType: UInt32, Hashable, Sendable {
         switch self {
         case .number, .ipv4Address, .mark: 4
         case .ipv6Address, .interfaceName: 16
+        case .ethernetAddress: 6
         case .transportProtocol: 1
         case .port: 2
         }
@@ -66,6 +70,7 @@ public enum KeyType: UInt32, Hashable, Sendable {
         case .number: "integer"
         case .ipv4Address: "ipv4_addr"
         case .ipv6Address: "ipv6_addr"
+        case .ethernetAddress: "ether_addr"
         case .transportProtocol: "inet_proto"
         case .port: "inet_service"
         case .mark: "mark"
@@ -79,6 +84,7 @@ public enum KeyType: UInt32, Hashable, Sendable {
         case .number: "numgen inc mod 2"
         case .ipv4Address: "ip daddr"
         case .ipv6Address: "ip6 daddr"
+        case .ethernetAddress: "ether saddr"
         case .transportProtocol: "meta l4proto"
         case .port: "th dport"
         case .mark: "meta mark"
@@ -95,6 +101,7 @@ extension Field {
             .address(family)
         case .transportProtocol, .networkProtocol: .transportProtocol
         case .sourcePort, .destinationPort, .originalDestinationPort, .replySourcePort: .port
+        case .sourceEthernetAddress: .ethernetAddress
         case .inputInterfaceName, .outputInterfaceName: .interfaceName
         case .packetMark, .conntrackMark: .mark
         case .conntrackState, .conntrackStatus, .sourceAddressType, .destinationAddressType, .random, .constant:
@@ -118,6 +125,7 @@ extension Field {
         case .destination(.ipv6): .payload(.network, offset: 24, length: 16, into: register)
         case .sourcePort: .payload(.transport, offset: 0, length: 2, into: register)
         case .destinationPort: .payload(.transport, offset: 2, length: 2, into: register)
+        case .sourceEthernetAddress: .payload(.link, offset: 6, length: 6, into: register)
         case .transportProtocol: .meta(.transportProtocol, into: register)
         case .networkProtocol: .meta(.networkProtocol, into: register)
         case .inputInterfaceName: .meta(.inputInterfaceName, into: register)
@@ -153,6 +161,7 @@ extension Field {
         case .networkProtocol: "meta nfproto"
         case .sourcePort: "th sport"
         case .destinationPort: "th dport"
+        case .sourceEthernetAddress: "ether saddr"
         case .inputInterfaceName: "iifname"
         case .outputInterfaceName: "oifname"
         case .packetMark: "meta mark"

@@ -220,9 +220,17 @@ public enum KeyPart: Hashable, Sendable {
     case transport(TransportProtocol)
     case port(Port)
     case number(UInt32)
+    case interface(InterfaceName)
+    case ethernet(MACAddress)
 
     func append(to bytes: inout [UInt8]) {
         switch self {
+        case .interface(let name):
+            let text = Array(name.description.utf8)
+            bytes += text + [UInt8](repeating: 0, count: KeyType.interfaceName.length - text.count)
+        case .ethernet(let mac):
+            bytes += mac.bytes
+            bytes += [0, 0]
         case .address(let address): bytes += address.bytes
         case .transport(let transport):
             bytes.append(transport.rawValue)

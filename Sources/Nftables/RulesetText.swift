@@ -96,6 +96,7 @@ extension KeyType {
         guard bytes.count == paddedLength else { return raw }
         switch self {
         case .ipv4Address, .ipv6Address: return IPAddress(bytes: bytes)?.description ?? raw
+        case .ethernetAddress: return MACAddress(bytes: bytes.prefix(6))?.description ?? raw
         case .transportProtocol: return TransportProtocol(rawValue: bytes[0])?.description ?? String(bytes[0])
         case .port: return String(UInt16(bytes[0]) << 8 | UInt16(bytes[1]))
         case .number: return String(hostNumber(bytes))

@@ -51,6 +51,8 @@ extension ObservedAttachment {
             // Of several default routes any will do, as in the reference plugins.
             let isThere = podRoutes.contains { found in
                 found.destination.network == route.destination.network
+                    && found.traits.table == route.traits.table
+                    && (route.traits.priority == nil || found.traits.priority == route.traits.priority)
                     && (route.gateway == nil || route.destination.length == 0 || found.gateway == route.gateway)
             }
             guard isThere else {
@@ -101,17 +103,11 @@ extension ObservedAttachment {
         _ attachment: AttachmentID, host: InterfaceName, against previous: AttachmentResult
     ) throws(CNIError) {
         let link = try checkHostInterface(host, against: previous)
-        for address in podAddressesExpected(of: attachment, in: previous) {
+        for address in previous.addressesExpected(of: attachment).map(\.address) {
             guard hostRoutes.contains(where: { $0.destination == address.hostPrefix && $0.gateway == nil }) else {
                 throw CNIError(.internal, "Expected Route \(address) on \(link.name) not found in routing table")
             }
         }
-    }
-
-    private func podAddressesExpected(of attachment: AttachmentID, in previous: AttachmentResult) -> [IPAddress] {
-        let name = attachment.interface.description
-        let index = previous.interfaces.firstIndex { $0.name == name && !$0.sandbox.isEmpty }
-        return previous.addresses.filter { $0.interface == nil || $0.interface == index }.map(\.prefix.address)
     }
 
     /// Fails where the pod is not on its bridge.
@@ -145,5 +141,17 @@ extension ObservedAttachment {
             interface.sandbox.isEmpty && interface.name != bridge?.description ? InterfaceName(interface.name) : nil
         }
         return names.first ?? attachment.bridgedHostInterface
+    }
+}
+
+extension AttachmentResult {
+    /// The routing tables beside the main one that the result has routes in.
+    public var tables: [UInt32] { Set(routes.compactMap(\.traits.table)).sorted() }
+
+    /// The addresses that the pod's interface has by the result: those that name it or no interface.
+    public func addressesExpected(of attachment: AttachmentID) -> [IPPrefix] {
+        let name = attachment.interface.description
+        let index = interfaces.firstIndex { $0.name == name && !$0.sandbox.isEmpty }
+        return addresses.filter { $0.interface == nil || $0.interface == index }.map(\.prefix)
     }
 }

@@ -13,6 +13,12 @@ public struct BridgeConfiguration: Sendable {
     public var hairpin: Bool
     public var promiscuous: Bool
     public var portIsolation: Bool
+    /// Whether the pod may send under its own Ethernet address only.
+    public var checksSpoofing: Bool
+    /// Whether the pod's IPv6 addresses are asked for on the bridge before they serve.
+    public var detectsDuplicates: Bool
+    /// Nil for a bridge whose ports are all in one network.
+    public var vlans: BridgeVLANs?
     /// Whether what the pod sends out of its network gets the node's address.
     public var masquerades: Bool
     /// The pod's end stays down and without addresses, for somebody else to finish.
@@ -35,6 +41,9 @@ public struct BridgeConfiguration: Sendable {
         hairpin = try reader.isTrue("hairpinMode")
         promiscuous = try reader.isTrue("promiscMode")
         portIsolation = try reader.isTrue("portIsolation")
+        checksSpoofing = try reader.isTrue("macspoofchk")
+        detectsDuplicates = try reader.isTrue("enabledad")
+        vlans = try BridgeVLANs(reader, bridge: bridge)
         masquerades = try reader.isTrue("ipMasq")
         leavesPodInterfaceDown = try reader.isTrue("disableContainerInterface")
         addressPlugin = try configuration.addressPlugin()
@@ -51,8 +60,10 @@ public struct BridgeConfiguration: Sendable {
                 .invalidConfiguration, "cannot use IPAM when DisableContainerInterface flag is set",
                 details: "disableContainerInterface is true and ipam.type is set")
         }
-        try Self.refuseUnsupported(reader)
     }
+
+    /// The interface of the node that has the gateways' addresses.
+    public var gatewayInterface: InterfaceName { vlans?.gateway ?? bridge }
 
     /// The bridge's name; CHECK and DEL need nothing else of the configuration.
     public static func bridgeName(_ reader: ConfigurationReader) throws(CNIError) -> InterfaceName {
@@ -61,18 +72,6 @@ public struct BridgeConfiguration: Sendable {
             throw reader.fault("bridge", "missing")
         }
         return name
-    }
-
-    private static func refuseUnsupported(_ reader: ConfigurationReader) throws(CNIError) {
-        for key in ["macspoofchk", "enabledad"] where try reader.isTrue(key) {
-            throw CNIError(.unsupportedField, "\(key): true is not supported; remove the key")
-        }
-        if let vlan = try reader.integer("vlan"), vlan != 0 {
-            throw CNIError(.unsupportedField, "vlan: \(vlan) is not supported; use a bridge for each VLAN")
-        }
-        if try !reader.objects("vlanTrunk").isEmpty {
-            throw CNIError(.unsupportedField, "vlanTrunk: a list of VLANs is not supported; use a bridge for each VLAN")
-        }
     }
 }
 

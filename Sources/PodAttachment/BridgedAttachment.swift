@@ -8,6 +8,8 @@ public struct BridgedAttachment: Sendable {
     public var configuration: BridgeConfiguration
     /// The bridge as it is before anything is done; nil where there is none.
     public var bridge: ObservedBridge?
+    /// The interface that has a VLAN's gateways as it is before anything is done; nil where there is none.
+    public var vlanGateway: ObservedBridge?
     /// The Ethernet address for a bridge still to be made.
     public var newBridgeMAC: MACAddress
     public var addresses: [AttachmentResult.Address]
@@ -29,11 +31,12 @@ public struct BridgedAttachment: Sendable {
     /// Takes over the IPAM plugin's result, which is empty for a layer 2 network, and fills in the gateways.
     public init(
         _ attachment: AttachmentID, leased: AttachmentResult, configuration: BridgeConfiguration,
-        bridge: ObservedBridge?, newBridgeMAC: MACAddress, underlay: Underlay?
+        bridge: ObservedBridge?, vlanGateway: ObservedBridge? = nil, newBridgeMAC: MACAddress, underlay: Underlay?
     ) throws(CNIError) {
         self.attachment = attachment
         self.configuration = configuration
         self.bridge = bridge
+        self.vlanGateway = vlanGateway
         self.newBridgeMAC = newBridgeMAC
         self.underlay = underlay
         nameService = configuration.nameService.isEmpty ? leased.nameService : configuration.nameService
@@ -70,8 +73,9 @@ public struct BridgedAttachment: Sendable {
         }
     }
 
-    private var hostInterface: InterfaceName { attachment.bridgedHostInterface }
-    private var podMAC: MACAddress { configuration.mac ?? attachment.podMAC }
+    public var hostInterface: InterfaceName { attachment.bridgedHostInterface }
+    /// Of the pod's end.
+    public var podMAC: MACAddress { configuration.mac ?? attachment.podMAC }
     private var mtu: Int { configuration.mtu ?? Underlay.podMTU(underlay, overlay: .direct) }
     private var families: [AddressFamily] {
         AddressFamily.allCases.filter { family in addresses.contains { $0.prefix.family == family } }
@@ -95,6 +99,7 @@ public struct BridgedAttachment: Sendable {
         steps.append(.set(.of(name, .ipv6, "accept_ra", "0"), .host))
         if bridge?.link.isUp != true { steps.append(.setUp(.host(name))) }
         if configuration.promiscuous { steps.append(.setPromiscuous(.host(name))) }
+        if configuration.vlans != nil { steps.append(.filterVLANs(name)) }
         return steps
     }
 
@@ -111,6 +116,7 @@ public struct BridgedAttachment: Sendable {
             steps.append(
                 .setPort(hostInterface, hairpin: configuration.hairpin, isolated: configuration.portIsolation))
         }
+        if let vlans = configuration.vlans { steps.append(.setVLANs(hostInterface, vlans.port)) }
         steps.append(.set(.of(hostInterface, .ipv6, "accept_ra", "0"), .host))
         return steps
     }
@@ -119,19 +125,22 @@ public struct BridgedAttachment: Sendable {
         let interface = attachment.interface
         guard !configuration.leavesPodInterfaceDown else { return [] }
         var steps: [Step] = []
-        if families.contains(.ipv6) { steps += Setting.podIPv6(interface).map { .set($0, .pod) } }
+        let asksFirst = configuration.detectsDuplicates
+        if families.contains(.ipv6) {
+            steps += Setting.podIPv6(interface, askingFirst: asksFirst).map { .set($0, .pod) }
+        }
         if families.contains(.ipv4) { steps.append(.set(.of(interface, .ipv4, "arp_notify", "1"), .pod)) }
-        steps += addresses.map { .addAddress($0.prefix, .pod(interface)) }
+        steps += addresses.map { .addAddress($0.prefix, .pod(interface), askingFirst: asksFirst) }
         steps.append(.setUp(.pod(interface)))
         return steps
     }
 
-    /// The gateways' addresses on the bridge.
+    /// The gateways' addresses, on the bridge or on the VLAN's interface.
     private func gatewaySteps() throws(CNIError) -> [Step] {
         guard configuration.isGateway else { return [] }
-        let place = Place.host(configuration.bridge)
-        var steps: [Step] = []
-        var present = bridge?.addresses ?? []
+        let place = Place.host(configuration.gatewayInterface)
+        var steps = vlanGatewaySteps
+        var present = (configuration.vlans?.gateway == nil ? bridge : vlanGateway)?.addresses ?? []
         for address in addresses {
             guard let gateway = address.gateway, let prefix = IPPrefix(gateway, length: address.prefix.length),
                 !present.contains(prefix)
@@ -141,7 +150,7 @@ public struct BridgedAttachment: Sendable {
             guard rivals.isEmpty || configuration.forceAddress else {
                 throw CNIError(
                     .internal,
-                    "failed to set bridge addr: \"\(configuration.bridge)\" already has an IP address different from "
+                    "failed to set bridge addr: \"\(configuration.gatewayInterface)\" already has an IP address different from "
                         + "\(prefix)",
                     details: "it has \(rivals.map(\.description).joined(separator: " ")); forceAddress replaces it")
             }
@@ -152,16 +161,23 @@ public struct BridgedAttachment: Sendable {
         return steps + families.map { .set(.forwarding($0), .host) }
     }
 
+    /// The VLAN's interface: the bridge itself is in none, as a port of its own it is in this one.
+    private var vlanGatewaySteps: [Step] {
+        guard let vlans = configuration.vlans, let name = vlans.gateway, vlanGateway == nil else { return [] }
+        let behind = AttachmentID(containerID: configuration.bridge.description, interface: name)
+        let port = VethEnd(name: behind.bridgedHostInterface, mac: behind.hostMAC, mtu: mtu)
+        return [
+            .makePortal(VethEnd(name: name, mac: behind.podMAC, mtu: mtu), port: port, bridge: configuration.bridge),
+            .setVLANs(port.name, PortVLANs(untagged: vlans.network, keepsDefault: vlans.port.keepsDefault)),
+            // Until it has asked for its own address the kernel asks for no pod's.
+            .set(.of(name, .ipv6, "accept_dad", "0"), .host), .setUp(.host(name)),
+        ]
+    }
+
     private var routeSteps: [Step] {
-        let interface = attachment.interface
-        var steps: [Step] = []
-        for route in routes {
-            let family = route.destination.family
-            let gateway = route.gateway ?? addresses.first { $0.prefix.family == family && $0.gateway != nil }?.gateway
-            let planned = PlannedRoute(to: route.destination, via: gateway, origin: .administrator, mtu: route.mtu)
-            steps.append(.addRoute(planned, .pod(interface)))
-        }
-        return steps + addresses.map { .forgetNeighbor($0.prefix.address, .host(configuration.bridge)) }
+        let gateways = addresses.compactMap(\.gateway)
+        let steps: [Step] = routes.map { .addRoute($0.planned(gateways: gateways), .pod(attachment.interface)) }
+        return steps + addresses.map { .forgetNeighbor($0.prefix.address, .host(configuration.gatewayInterface)) }
     }
 
     private var awaitingSteps: [Step] {
@@ -175,14 +191,23 @@ public struct BridgedAttachment: Sendable {
 
     /// What the runtime is told: the bridge, the host's end and the pod's, in the order that chained plugins rely on.
     ///
-    /// - Parameter bridgeMAC: as it is at the end; a bridge whose address was never pinned may have taken another.
-    public func result(sandbox: String, bridgeMAC: MACAddress?) -> AttachmentResult {
-        AttachmentResult(
+    /// - Parameters:
+    ///   - bridgeMAC: as it is at the end; a bridge whose address was never pinned may have taken another.
+    ///   - vlanGatewayMAC: of the VLAN's interface, which comes behind the three; nil where there is none.
+    public func result(
+        sandbox: String, bridgeMAC: MACAddress?, vlanGatewayMAC: MACAddress? = nil
+    ) -> AttachmentResult {
+        var result = AttachmentResult(
             interfaces: [
                 .init(name: configuration.bridge.description, mac: bridgeMAC?.description ?? ""),
                 .init(name: hostInterface.description, mac: attachment.hostMAC.description),
                 .init(name: attachment.interface.description, mac: podMAC.description, sandbox: sandbox),
             ],
             addresses: addresses, routes: routes, nameService: nameService)
+        if let vlanGatewayMAC {
+            result.interfaces.append(
+                .init(name: configuration.gatewayInterface.description, mac: vlanGatewayMAC.description))
+        }
+        return result
     }
 }

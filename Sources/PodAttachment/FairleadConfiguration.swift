@@ -14,6 +14,7 @@ public struct FairleadConfiguration: Sendable {
     public var nameService: NameService
     public var hostPorts: HostPortConfiguration
     public var bandwidth: BandwidthConfiguration
+    public var masquerading: Masquerading
 
     /// What happens before the node agent has admitted a pod to its policy.
     public enum PolicyGate: Hashable, Sendable {
@@ -38,7 +39,8 @@ public struct FairleadConfiguration: Sendable {
         mac = try configuration.requestedMAC(arguments)
         nameService = try configuration.nameService()
         hostPorts = try HostPortConfiguration(configuration)
-        bandwidth = try BandwidthConfiguration(configuration)
+        bandwidth = try BandwidthConfiguration(configuration, readingAnnotations: true)
+        masquerading = try Masquerading(reader)
     }
 
     private static func overlay(_ reader: ConfigurationReader) throws(CNIError) -> Overlay {
@@ -60,6 +62,52 @@ public struct FairleadConfiguration: Sendable {
         case "open": return .open
         case let other: throw reader.fault("policyGate", "\"\(other)\" is none of closed, wait and open")
         }
+    }
+}
+
+/// Where pods' connections leave under the node's address: the keys `ipMasq` and `clusterCIDRs`.
+///
+/// A network outside the cluster knows no way back to a pod. The pods of the other nodes do, and must see the pod's own
+/// address, for policies are about it; so nothing is masqueraded before the ranges of the whole cluster are known.
+public struct Masquerading: Hashable, Sendable {
+    /// The networks that reach pods by their own addresses; none where nothing is masqueraded.
+    public var clusterRanges: [IPPrefix]
+    /// Whether a pod's address of a family without a range is a mistake.
+    private var isRequired: Bool
+
+    public init(_ reader: ConfigurationReader) throws(CNIError) {
+        var ranges: [IPPrefix] = []
+        for text in try reader.strings("clusterCIDRs") {
+            guard let range = IPPrefix(text) else {
+                throw reader.fault("clusterCIDRs", "\"\(text)\" is no network such as 10.244.0.0/16")
+            }
+            if !ranges.contains(range.network) { ranges.append(range.network) }
+        }
+        let wish = try reader.bool("ipMasq")
+        if wish == true, ranges.isEmpty {
+            throw reader.fault(
+                "ipMasq", "true needs clusterCIDRs, the ranges of all pods of the cluster: they keep their addresses")
+        }
+        isRequired = wish == true
+        clusterRanges = wish == false ? [] : ranges
+    }
+
+    /// What to masquerade of a pod's addresses: those of the families that have a range.
+    public func sources(of addresses: [IPAddress]) throws(CNIError) -> [MasqueradeTable.Source] {
+        var sources: [MasqueradeTable.Source] = []
+        for address in addresses {
+            let inside = clusterRanges.filter { $0.family == address.family }
+            guard !inside.isEmpty else {
+                guard !isRequired else {
+                    throw CNIError(
+                        .invalidConfiguration,
+                        "clusterCIDRs: no range of the family of \(address), and ipMasq is true")
+                }
+                continue
+            }
+            sources.append(.init(address, inside: inside))
+        }
+        return sources
     }
 }
 

@@ -13,6 +13,9 @@ public enum HostPortTable {
     static func ports(_ family: AddressFamily) -> String { "ports\(family.digit)" }
     /// `address . protocol . port` of one address of the node, to a pod's address and port.
     static func bound(_ family: AddressFamily) -> String { "bound\(family.digit)" }
+    /// Ports whose mapping is there for some packets only, to the chain that says for which. Keys as in the two above.
+    static func portConditions(_ family: AddressFamily) -> String { "port-conditions\(family.digit)" }
+    static func boundConditions(_ family: AddressFamily) -> String { "bound-conditions\(family.digit)" }
     /// Pods that may reach themselves: `address . the same address`.
     static func hairpin(_ family: AddressFamily) -> String { "hairpin\(family.digit)" }
     /// Pods that share a network with others, to the chain that masquerades connections from that network.
@@ -28,6 +31,10 @@ public enum HostPortTable {
             let target = SetDefinition.Data.values([address, .port])
             table.sets[ports(family)] = NamedSet(.init(key: [.transportProtocol, .port], data: target))
             table.sets[bound(family)] = NamedSet(.init(key: [address, .transportProtocol, .port], data: target))
+            table.sets[portConditions(family)] = NamedSet(
+                .init(key: [.transportProtocol, .port], data: .verdict))
+            table.sets[boundConditions(family)] = NamedSet(
+                .init(key: [address, .transportProtocol, .port], data: .verdict))
             table.sets[hairpin(family)] = NamedSet(.init(key: [address, address]))
             table.sets[neighbors(family)] = NamedSet(.init(key: [address], data: .verdict))
             table.sets[always(family)] = NamedSet(.init(key: [address, .transportProtocol, .port]))
@@ -48,8 +55,11 @@ public enum HostPortTable {
             // The kernel routes nothing from ::1 to a pod: what listens there stays reachable.
             if family == .ipv6 { conditions.append(.match(.destination(.ipv6), .address(loopback6), negated: true)) }
             let port: [Field] = [.transportProtocol, .destinationPort]
+            let bound = [.destination(family)] + port
             return [
-                Rule(conditions + [.destinationNAT(family, [.destination(family)] + port, map: bound(family))]),
+                Rule(conditions + [.dispatch(bound, map: boundConditions(family))]),
+                Rule(conditions + [.destinationNAT(family, bound, map: self.bound(family))]),
+                Rule(conditions + [.dispatch(port, map: portConditions(family))]),
                 Rule(conditions + [.destinationNAT(family, port, map: ports(family))]),
             ]
         }
@@ -107,10 +117,15 @@ public enum HostPortTable {
             for mapping in mappings {
                 let port: [KeyPart] = [.transport(mapping.transport), .port(mapping.hostPort)]
                 let target = Element.Value.data(ElementKey(.address(pod.address), .port(mapping.podPort)))
-                if mapping.isBound, let address = mapping.hostAddress {
-                    add([.address(address)] + port, target, in: bound(family))
-                } else {
-                    add(port, target, in: ports(family))
+                let boundTo = mapping.isBound ? mapping.hostAddress : nil
+                let key = (boundTo.map { [.address($0)] } ?? []) + port
+                add(key, target, in: boundTo == nil ? ports(family) : bound(family))
+                if let conditions = configuration.conditions[family] {
+                    let chain = conditionChain(conditions)
+                    contribution.chains[chain.name] = chain.chain
+                    add(
+                        key, .verdict(.jump(chain.name)),
+                        in: boundTo == nil ? portConditions(family) : boundConditions(family))
                 }
                 if configuration.masqueradesAll { add([.address(pod.address)] + port, in: always(family)) }
             }
@@ -125,6 +140,15 @@ public enum HostPortTable {
             }
         }
         return contribution
+    }
+
+    /// The chain that lets packets go on to their mapping which meet the conditions, and others past this table.
+    private static func conditionChain(_ conditions: [Statement]) -> (name: String, chain: Chain) {
+        let text = conditions.map(\.text).joined(separator: " ")
+        return (
+            "only-\(String(StableHash(text).value, radix: 16))",
+            Chain([Rule(conditions + [.return]), Rule(.accept, comment: "not \(text)")])
+        )
     }
 
     private static let loopback6 = IPAddress.v6(IPv6Address(rawValue: 1))

@@ -3,8 +3,8 @@ public import Nftables
 
 /// The table `inet fairlead-masquerade`: pods whose connections leave under the node's address.
 ///
-/// A pod's address is one element. It leads to the chain of the network that the pod is on, for what stays within that
-/// network keeps the pod's address.
+/// A pod's address is one element. It leads to the chain of the networks within which the pod keeps its address: the one
+/// that it is on, or all that know the way back to it.
 public enum MasqueradeTable {
     public static let name = TableName(.inet, "fairlead-masquerade")
 
@@ -22,22 +22,41 @@ public enum MasqueradeTable {
         return table
     }()
 
-    /// What a pod's addresses add to the table, each with the length of the network it is on.
-    public static func contribution(of addresses: [IPPrefix], for tag: AttachmentTag) -> Contribution {
+    /// An address of a pod, and the networks in which it is known as what it is.
+    public struct Source: Hashable, Sendable {
+        public var address: IPAddress
+        /// Of the address's family; at least one.
+        public var inside: [IPPrefix]
+
+        public init(_ address: IPAddress, inside: [IPPrefix]) {
+            self.address = address
+            self.inside = inside
+        }
+
+        /// An address that is known on its own network only.
+        public init(_ prefix: IPPrefix) { self.init(prefix.address, inside: [prefix.network]) }
+    }
+
+    /// What a pod's addresses add to the table.
+    public static func contribution(of sources: [Source], for tag: AttachmentTag) -> Contribution {
         var contribution = Contribution()
-        for address in addresses {
-            let family = address.family
-            let chain = "outside-\(address.network.chainText)"
-            contribution.chains[chain] = Chain([
-                Rule(.match(.destination(family), .prefix(address.network)), .return),
-                Rule(.match(.destination(family), .prefix(multicast(family))), .return),
-                Rule(.masquerade),
-            ])
+        for source in sources {
+            let family = source.address.family
+            let chain = chainName(of: source.inside)
+            contribution.chains[chain] = Chain(
+                (source.inside + [multicast(family)]).map { Rule(.match(.destination(family), .prefix($0)), .return) }
+                    + [Rule(.masquerade)])
             let element = Element(
-                ElementKey(.address(address.address)), .verdict(.jump(chain)), comment: tag.description)
-            contribution.members.append(.init(element, in: sources(family)))
+                ElementKey(.address(source.address)), .verdict(.jump(chain)), comment: tag.description)
+            contribution.members.append(.init(element, in: self.sources(family)))
         }
         return contribution
+    }
+
+    /// The networks themselves as far as a name can hold them, so that equal names mean equal rules.
+    private static func chainName(of networks: [IPPrefix]) -> String {
+        let text = networks.map(\.chainText).joined(separator: "-")
+        return "outside-" + (text.utf8.count <= 100 ? text : String(StableHash(text).value, radix: 16))
     }
 
     private static func multicast(_ family: AddressFamily) -> IPPrefix {

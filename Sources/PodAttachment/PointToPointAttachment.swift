@@ -106,12 +106,8 @@ public struct PointToPointAttachment: Sendable {
             // Two addresses of one network need its routes once; and a network of one address is its gateway's route.
             for way in ways where destinations.insert(way.destination).inserted { steps.append(.addRoute(way, pod)) }
         }
-        for route in routes {
-            let family = route.destination.family
-            let gateway = route.gateway ?? addresses.first { $0.prefix.family == family }?.gateway
-            let planned = PlannedRoute(to: route.destination, via: gateway, origin: .administrator, mtu: route.mtu)
-            steps.append(.addRoute(planned, pod))
-        }
+        let gateways = addresses.compactMap(\.gateway)
+        steps += routes.map { .addRoute($0.planned(gateways: gateways), pod) }
         return steps
             + addresses.map {
                 .addRoute(PlannedRoute(to: $0.prefix.address.hostPrefix, origin: .fairlead), .host(hostInterface))

@@ -1,5 +1,6 @@
 public import CNIProtocol
 public import NetworkAddresses
+public import Nftables
 
 /// A port of the node that leads to a port of a pod.
 public struct PortMapping: Hashable, Sendable {
@@ -27,13 +28,15 @@ public struct HostPortConfiguration: Hashable, Sendable {
     public var mappings: [PortMapping]
     /// Whether a connection that would come back to the pod's own network is made to look like the node's.
     public var masquerades: Bool
-    /// Whether every connection is.
+    /// Whether every connection is; only where the one above is true.
     public var masqueradesAll: Bool
+    /// What a packet must be for the mappings to be there for it; families without conditions are absent.
+    public var conditions: [AddressFamily: [Statement]] = [:]
 
     public init(_ mappings: [PortMapping], masquerades: Bool = true, masqueradesAll: Bool = false) {
         self.mappings = mappings
         self.masquerades = masquerades
-        self.masqueradesAll = masqueradesAll
+        self.masqueradesAll = masquerades && masqueradesAll
     }
 
     public init(_ configuration: NetworkConfiguration) throws(CNIError) {
@@ -49,20 +52,30 @@ public struct HostPortConfiguration: Hashable, Sendable {
         }
         self.mappings = mappings.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
         masquerades = try reader.bool("snat") ?? true
-        masqueradesAll = try reader.isTrue("masqAll")
-        try Self.refuseUnsupported(reader)
+        let all = try reader.isTrue("masqAll")
+        masqueradesAll = masquerades && all
+        for family in AddressFamily.allCases {
+            let statements = try HostPortConditions.statements(reader, family)
+            if !statements.isEmpty { conditions[family] = statements }
+        }
+        try Self.checkMeaningless(reader)
     }
 
-    /// Keys that name rules or chains of iptables: there is none that could be meant.
-    private static func refuseUnsupported(_ reader: ConfigurationReader) throws(CNIError) {
-        for key in ["conditionsV4", "conditionsV6"] where try !reader.strings(key).isEmpty {
-            throw CNIError(
-                .unsupportedField, "\(key): conditions in another program's words are not supported; remove the key")
+    /// Keys that say how the reference plugin is to do it, and not what: a wrong one is a mistake all the same.
+    ///
+    /// There is no mark to choose a bit of and no chain to set one in: what is masqueraded is decided from the
+    /// connection itself.
+    private static func checkMeaningless(_ reader: ConfigurationReader) throws(CNIError) {
+        let backend = try reader.string("backend") ?? ""
+        guard ["", "iptables", "nftables"].contains(backend) else {
+            throw reader.fault("backend", "unrecognized backend \"\(backend)\"")
         }
-        if let chain = try reader.string("externalSetMarkChain"), !chain.isEmpty {
-            throw CNIError(
-                .unsupportedField,
-                "externalSetMarkChain: \(chain) is not supported; connections are masqueraded without marks")
+        let bit = try reader.integer("markMasqBit")
+        if let bit, !(0...31).contains(bit) {
+            throw reader.fault("markMasqBit", "\(bit): MasqMarkBit must be between 0 and 31")
+        }
+        if bit != nil, try reader.string("externalSetMarkChain") != nil {
+            throw reader.fault("markMasqBit", "Cannot specify externalSetMarkChain and markMasqBit")
         }
     }
 }

@@ -25,7 +25,16 @@ public struct RoutedAttachment: Sendable {
     ) throws(CNIError) {
         self.attachment = attachment
         addresses = leased.addresses.map(\.prefix.address)
-        routes = try leased.checkedRoutes().filter { $0.destination.length > 0 || $0.mtu != nil }
+        // A plain default route is there anyway.
+        routes = try leased.checkedRoutes().filter { route in
+            route.destination.length > 0 || route.mtu != nil || route.traits != RouteTraits()
+        }
+        for (index, route) in routes.enumerated() {
+            // The kernel takes no other for a route by a gateway, and all of a routed pod's are.
+            guard let scope = route.traits.scope, scope != 0 else { continue }
+            throw CNIError(
+                .unsupportedField, "routes[\(index)].scope: \(scope) is for destinations on the link; a routed pod has none")
+        }
         mtu = configuration.mtu ?? Underlay.podMTU(underlay, overlay: configuration.overlay)
         podMAC = configuration.mac ?? attachment.podMAC
         nameService = configuration.nameService.isEmpty ? leased.nameService : configuration.nameService
@@ -60,7 +69,7 @@ public struct RoutedAttachment: Sendable {
         families.flatMap { family in
             let gateway = Self.gateway(family)
             var routes = routes.filter { $0.destination.family == family }
-            if !routes.contains(where: { $0.destination.length == 0 }) {
+            if !routes.contains(where: { $0.destination.length == 0 && $0.traits.table == nil }) {
                 routes.insert(AttachmentResult.Route(to: Self.everything(family)), at: 0)
             }
             return routes.map { route in
@@ -86,7 +95,8 @@ public struct RoutedAttachment: Sendable {
         steps += families.map { .setNeighbor(Self.gateway($0), hostMAC, .pod(pod)) }
         for route in podRoutes {
             let planned = PlannedRoute(
-                to: route.destination, via: route.gateway, onLink: true, origin: .administrator, mtu: route.mtu)
+                to: route.destination, via: route.gateway, onLink: true, origin: .administrator, mtu: route.mtu,
+                traits: route.traits)
             steps.append(.addRoute(planned, .pod(pod)))
         }
         for address in addresses {
@@ -132,7 +142,9 @@ public struct RoutedAttachment: Sendable {
 
 extension Setting {
     /// What an interface in a pod needs for IPv6. Runtimes make namespaces in which it is switched off.
-    static func podIPv6(_ interface: InterfaceName) -> [Setting] {
+    ///
+    /// - Parameter askingFirst: whether the network is asked whether anybody has the pod's addresses.
+    static func podIPv6(_ interface: InterfaceName, askingFirst: Bool = false) -> [Setting] {
         var settings: [Setting] = []
         if let loopback = InterfaceName("lo") {
             settings.append(.of(loopback, .ipv6, "disable_ipv6", "0", isRequired: true))
@@ -140,24 +152,9 @@ extension Setting {
         settings.append(.of(interface, .ipv6, "disable_ipv6", "0", isRequired: true))
         // The addresses are ours to give: asking the network whether anybody has them takes two seconds of a pod's
         // start.
-        settings.append(.of(interface, .ipv6, "accept_dad", "0"))
+        if askingFirst { settings.append(.of(interface, .ipv6, "enhanced_dad", "1")) }
+        settings.append(.of(interface, .ipv6, "accept_dad", askingFirst ? "1" : "0"))
         settings.append(.of(interface, .ipv6, "keep_addr_on_down", "1"))
         return settings
-    }
-}
-
-extension AttachmentResult {
-    /// The routes, if they ask for nothing that the route messages of this version lack.
-    func checkedRoutes() throws(CNIError) -> [Route] {
-        for (index, route) in routes.enumerated() {
-            let unsupported = [
-                ("advmss", route.advertisedSegmentSize), ("priority", route.priority), ("table", route.table),
-                ("scope", route.scope),
-            ]
-            for case (let key, let value?) in unsupported {
-                throw CNIError(.unsupportedField, "routes[\(index)].\(key): \(value) is not supported")
-            }
-        }
-        return routes
     }
 }

@@ -40,11 +40,17 @@ public enum Step: Hashable, Sendable {
     /// Both ends in one request, the host's end up and a port of `bridge`, the pod's end down.
     case makeVeth(host: VethEnd, pod: VethEnd, bridge: InterfaceName?)
     case setPort(InterfaceName, hairpin: Bool, isolated: Bool)
+    /// Makes a bridge keep its ports' VLANs apart.
+    case filterVLANs(InterfaceName)
+    case setVLANs(InterfaceName, PortVLANs)
+    /// A veth with both ends on the host: a port of `bridge`, and an interface of the node behind it.
+    case makePortal(VethEnd, port: VethEnd, bridge: InterfaceName)
     /// Says whose the interface is: for people, and for GC (`ip link` shows it as `alias`).
     case label(Place, String)
     case set(Setting, Place.Side)
-    /// Without the prefix route, the address's network is not on the link.
-    case addAddress(IPPrefix, Place, prefixRoute: Bool = true)
+    /// Without the prefix route, the address's network is not on the link. An IPv6 address that is asked for first
+    /// serves once nobody has claimed it.
+    case addAddress(IPPrefix, Place, prefixRoute: Bool = true, askingFirst: Bool = false)
     case removeAddress(IPPrefix, Place)
     case addRoute(PlannedRoute, Place)
     /// What the address's last owner left in the neighbour table goes.
@@ -60,12 +66,14 @@ public enum Step: Hashable, Sendable {
         switch self {
         case .makeBridge(let name, _, _): .removeBridge(name)
         case .makeVeth(let host, _, _): .removeLink(host.name)
+        case .makePortal(let interface, _, _): .removeLink(interface.name)
         // What an interface of the pod has goes with the interface, and what the host's end of the veth has as well;
         // only a bridge outlives the attachment.
-        case .addAddress(let prefix, let place, _): place.side == .host ? .removeAddress(prefix, place) : nil
+        case .addAddress(let prefix, let place, _, _): place.side == .host ? .removeAddress(prefix, place) : nil
         case .removeAddress(let prefix, let place): .addAddress(prefix, place)
-        // Forwarding, and a bridge that is up, are how a node with pods is.
-        case .setUp, .pinMAC, .setPromiscuous, .setPort, .label, .set, .addRoute, .forgetNeighbor, .setNeighbor: nil
+        // Forwarding, and a bridge that is up, are how a node with pods is; and a bridge that other ports have VLANs on
+        // must go on filtering them.
+        case .setUp, .pinMAC, .setPromiscuous, .setPort, .filterVLANs, .setVLANs, .label, .set, .addRoute, .forgetNeighbor, .setNeighbor: nil
         case .awaitRunning, .awaitDelivery: nil
         }
     }
@@ -121,10 +129,11 @@ public struct PlannedRoute: Hashable, Sendable, CustomStringConvertible {
     public var source: IPAddress?
     public var origin: RouteOrigin
     public var mtu: Int?
+    public var traits: RouteTraits
 
     public init(
         to destination: IPPrefix, via gateway: IPAddress? = nil, onLink: Bool = false, source: IPAddress? = nil,
-        origin: RouteOrigin, mtu: Int? = nil
+        origin: RouteOrigin, mtu: Int? = nil, traits: RouteTraits = RouteTraits()
     ) {
         self.source = source
         self.destination = destination
@@ -132,17 +141,19 @@ public struct PlannedRoute: Hashable, Sendable, CustomStringConvertible {
         self.onLink = onLink
         self.origin = origin
         self.mtu = mtu
+        self.traits = traits
     }
 
     public var description: String {
         "\(destination)" + (gateway.map { " via \($0)" } ?? "") + (onLink ? " onlink" : "")
+            + (traits.table.map { " in table \($0)" } ?? "")
     }
 
     /// The route on the interface of this number.
     public func route(on link: Int32) -> Route {
         Route(
             to: destination, via: gateway, link: link, onLink: onLink, preferredSource: source, origin: origin,
-            mtu: mtu)
+            mtu: mtu, traits: traits)
     }
 }
 
@@ -157,9 +168,13 @@ extension Step: CustomStringConvertible {
             "make veth \(host.name) to the pod's \(pod.name)" + (bridge.map { " on bridge \($0)" } ?? "")
         case .setPort(let port, let hairpin, let isolated):
             "set port \(port)" + (hairpin ? " hairpin" : "") + (isolated ? " isolated" : "")
+        case .filterVLANs(let bridge): "filter VLANs on bridge \(bridge)"
+        case .setVLANs(let port, let vlans): "set port \(port)'s \(vlans)"
+        case .makePortal(let interface, let port, let bridge):
+            "make veth \(interface.name) to port \(port.name) of bridge \(bridge)"
         case .label(let place, let text): "label \(place) \(text)"
         case .set(let setting, let side): "set \(setting)" + (side == .host ? "" : " in the pod")
-        case .addAddress(let prefix, let place, _): "add address \(prefix) to \(place)"
+        case .addAddress(let prefix, let place, _, _): "add address \(prefix) to \(place)"
         case .removeAddress(let prefix, let place): "remove address \(prefix) from \(place)"
         case .addRoute(let route, let place): "add route \(route) on \(place)"
         case .forgetNeighbor(let address, let place): "forget neighbour \(address) on \(place)"

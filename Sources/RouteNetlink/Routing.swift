@@ -11,7 +11,7 @@ public struct InterfaceAddress: Hashable, Sendable {
     }
 }
 
-/// A route of the main table (`RTM_NEWROUTE`).
+/// A route (`RTM_NEWROUTE`), mostly of the main table.
 public struct Route: Hashable, Sendable {
     public var destination: IPPrefix
     /// The next hop; nil where the destination is on the link itself.
@@ -25,10 +25,13 @@ public struct Route: Hashable, Sendable {
     public var origin: RouteOrigin
     /// Bytes, or nil for the link's MTU (`RTAX_MTU`).
     public var mtu: Int?
+    /// What most routes leave to the kernel.
+    public var traits: RouteTraits
 
     public init(
         to destination: IPPrefix, via gateway: IPAddress? = nil, link: Int32, onLink: Bool = false,
-        preferredSource: IPAddress? = nil, origin: RouteOrigin = .administrator, mtu: Int? = nil
+        preferredSource: IPAddress? = nil, origin: RouteOrigin = .administrator, mtu: Int? = nil,
+        traits: RouteTraits = RouteTraits()
     ) {
         self.destination = destination
         self.gateway = gateway
@@ -37,6 +40,30 @@ public struct Route: Hashable, Sendable {
         self.preferredSource = preferredSource
         self.origin = origin
         self.mtu = mtu
+        self.traits = traits
+    }
+}
+
+/// What a route says beyond where it leads; nil stands for what the kernel takes when nothing is said, also in a route
+/// that was read from it.
+public struct RouteTraits: Hashable, Sendable {
+    /// Lower is preferred (`RTA_PRIORITY`); what is not said is 0 for IPv4 and 1024 for IPv6.
+    public var priority: UInt32?
+    /// The segment size that TCP announces, in bytes (`RTAX_ADVMSS`).
+    public var advertisedSegmentSize: UInt32?
+    /// The routing table, where it is not the main one (`RTA_TABLE`).
+    public var table: UInt32?
+    /// How far away the destination is (`rtm_scope`); what is not said follows from whether there is a gateway. IPv6
+    /// has none.
+    public var scope: UInt8?
+
+    public init(
+        priority: UInt32? = nil, advertisedSegmentSize: UInt32? = nil, table: UInt32? = nil, scope: UInt8? = nil
+    ) {
+        self.priority = priority
+        self.advertisedSegmentSize = advertisedSegmentSize
+        self.table = table
+        self.scope = scope
     }
 }
 

@@ -41,16 +41,4 @@ struct AddressDelegate {
     func status(_ request: NetworkRequest) throws(CNIError) {
         if let own { try own.status(request) } else { try foreign.run("STATUS", request) }
     }
-
-    /// Gives back what `add` got, for an ADD that failed with `error` afterwards.
-    func releasing(_ request: AttachmentRequest, after error: CNIError) -> CNIError {
-        do throws(CNIError) {
-            try delete(request)
-            return error
-        } catch let failure {
-            let words = "and the addresses were not released: \(failure.message)"
-            return CNIError(
-                error.code, error.message, details: error.details.isEmpty ? words : "\(error.details); \(words)")
-        }
-    }
 }

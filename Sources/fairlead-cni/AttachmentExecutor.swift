@@ -6,18 +6,23 @@ import PodAttachment
 import RouteNetlink
 import SystemPackage
 
-/// Carries out the steps of an attachment over two sockets, one on the host and one in the pod.
+/// Carries out an attachment over two sockets, one on the host and one in the pod.
 ///
-/// A step that fails takes everything back that was done before it, last first, and the failure is the step's own: what
-/// went wrong on the way back is only added to it.
+/// What fails within `attempt` takes everything back that was done before it, last first, and the failure is its own:
+/// what went wrong on the way back is only added to it.
 struct AttachmentExecutor: ~Copyable {
     let host: RouteSocket
     let pod: PodNamespace
     /// Asked before each step, with what is about to be done; a test fails the step by throwing.
     private let interruption: Interruption
-    private var undos: [Step.Undo] = []
+    private var undos: [Undo] = []
     /// The numbers of the links that steps named.
     private var indices: [Place: Int32] = [:]
+
+    private enum Undo {
+        case step(Step.Undo)
+        case other(() throws(CNIError) -> Void)
+    }
 
     typealias Interruption = @Sendable (String) throws(CNIError) -> Void
 
@@ -57,24 +62,46 @@ struct AttachmentExecutor: ~Copyable {
         return nil
     }
 
-    /// Carries out the steps in order, or fails and takes all of them back.
+    /// Runs `body`; where it fails, all that was done in it is taken back.
+    mutating func attempt<Result>(
+        _ body: (inout AttachmentExecutor) throws(CNIError) -> Result
+    ) throws(CNIError) -> Result {
+        do throws(CNIError) { return try body(&self) } catch { throw takingBack(after: error) }
+    }
+
+    /// Carries out the steps in order.
     mutating func run(_ steps: [Step]) throws(CNIError) {
         for step in steps {
-            do throws(CNIError) {
-                try interruption(step.description)
-                try perform(step)
-            } catch {
-                throw takingBack(after: error)
-            }
-            if let undo = step.undo { undos.append(undo) }
+            try interruption(step.description)
+            try perform(step)
+            if let undo = step.undo { undos.append(.step(undo)) }
         }
     }
 
+    /// Carries out something other than a step, and how it is taken back. Where `body` fails it has done nothing.
+    @discardableResult
+    mutating func run<Result>(
+        _ name: String, _ body: () throws(CNIError) -> Result, undo: @escaping () throws(CNIError) -> Void
+    ) throws(CNIError) -> Result {
+        try interruption(name)
+        let result = try body()
+        undos.append(.other(undo))
+        return result
+    }
+
+    /// Goes over to `name`, which changes nothing.
+    func pass(_ name: String) throws(CNIError) { try interruption(name) }
+
     /// Takes back all that was done, last first; gives `error` with what could not be taken back.
-    mutating func takingBack(after error: CNIError) -> CNIError {
+    private mutating func takingBack(after error: CNIError) -> CNIError {
         var error = error
         while let undo = undos.popLast() {
-            do throws(CNIError) { try perform(undo) } catch let failure {
+            do throws(CNIError) {
+                switch undo {
+                case .step(let undo): try perform(undo)
+                case .other(let undo): try undo()
+                }
+            } catch let failure {
                 error.details += (error.details.isEmpty ? "" : "; ") + "and not taken back: \(failure.message)"
             }
         }
@@ -137,15 +164,22 @@ struct AttachmentExecutor: ~Copyable {
             try at(.host(port)) { socket, index throws(KernelError) in
                 try socket.setBridgePort(link: index, hairpin: hairpin, isolated: isolated)
             }
+        case .filterVLANs(let bridge):
+            try filterVLANs(on: bridge)
+        case .setVLANs(let port, let vlans):
+            try at(.host(port)) { socket, index throws(KernelError) in try socket.setVLANs(of: index, vlans) }
+        case .makePortal(let interface, let port, let bridge):
+            try makePortal(interface, port, bridge: bridge)
         case .label(let place, let text):
             try at(place) { socket, index throws(KernelError) in
                 try socket.change(link: index, LinkChange(alias: text))
             }
         case .set(let setting, let side):
             try set(setting, on: side)
-        case .addAddress(let prefix, let place, let prefixRoute):
+        case .addAddress(let prefix, let place, let prefixRoute, let askingFirst):
             try at(place) { socket, index throws(KernelError) in
-                try socket.add(InterfaceAddress(prefix, link: index), prefixRoute: prefixRoute)
+                try socket.add(
+                    InterfaceAddress(prefix, link: index), prefixRoute: prefixRoute, askingFirst: askingFirst)
             }
         case .removeAddress(let prefix, let place):
             try at(place) { socket, index throws(KernelError) in
@@ -195,6 +229,29 @@ struct AttachmentExecutor: ~Copyable {
             try host.addVeth(end, peer: peer, in: pod.namespace)
         } catch {
             throw CNIError("failed to make veth pair", error)
+        }
+    }
+
+    private mutating func makePortal(
+        _ interface: VethEnd, _ port: VethEnd, bridge: InterfaceName
+    ) throws(CNIError) {
+        let index = try index(of: .host(bridge))
+        let end = NewLink(port.name, mac: port.mac, mtu: port.mtu, isUp: true, bridge: index)
+        let peer = NewLink(interface.name, mac: interface.mac, mtu: interface.mtu)
+        do throws(KernelError) { try host.addVeth(end, peer: peer) } catch {
+            throw CNIError("failed to create vlan interface \"\(interface.name)\"", error)
+        }
+    }
+
+    private mutating func filterVLANs(on bridge: InterfaceName) throws(CNIError) {
+        let index = try index(of: .host(bridge))
+        do throws(KernelError) { try host.filterVLANs(on: index) } catch  where error.errno == .notSupportedOnSocket {
+            throw CNIError(
+                .unsupportedField,
+                "vlan, vlanTrunk: the kernel cannot keep VLANs apart on bridge \(bridge); use a bridge for each VLAN",
+                details: "it was built without CONFIG_BRIDGE_VLAN_FILTERING: \(error)")
+        } catch {
+            throw CNIError(error)
         }
     }
 

@@ -60,6 +60,16 @@ struct AttachmentTable: ~Copyable {
     /// Something went, came, or came into use between the look and the batch.
     private static let collisions: Set<Errno> = [.noSuchFileOrDirectory, .fileExists, .resourceBusy]
 
+    /// Adds an attachment's part, in place of what the table holds under the part's keys.
+    func add(_ part: Contribution, for tag: AttachmentTag) throws(CNIError) {
+        try change { () throws(CNIError) in
+            let observed = try observe(keysOf: part)
+            do throws(ClaimedElement) { return try frame.adding(part, of: tag, to: observed) } catch {
+                throw CNIError(error)
+            }
+        }
+    }
+
     /// Removes the elements that `isGone` says so of by their comments, and the chains that nothing leads to then.
     ///
     /// - Returns: what the table held before; nil where nothing had to go.

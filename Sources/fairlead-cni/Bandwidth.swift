@@ -6,24 +6,27 @@ import RouteNetlink
 
 /// The limits of a pod's traffic, in the kernel: on the host's end of its veth, and on a device of its own for what the
 /// pod sends.
-enum Bandwidth {
+enum Bandwidth: NodeState {
+    /// - Returns: the device of its own, where there is a limit that needs one.
+    @discardableResult
     static func limit(
         _ configuration: BandwidthConfiguration, on interface: InterfaceName, _ attachment: AttachmentID,
         for tag: AttachmentTag
-    ) throws(CNIError) {
+    ) throws(CNIError) -> Link? {
         let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
         // What an earlier ADD left: the reference plugin fails there.
         _ = try removeLink(attachment.intermediateBlock, from: host)
         do throws(CNIError) {
-            try kernel { () throws(KernelError) in
+            return try kernel { () throws(KernelError) -> Link? in
                 let link = try require(interface, on: host)
                 if let ingress = configuration.ingress { try host.replace(ingress, on: link.index) }
-                guard let egress = configuration.egress else { return }
+                guard let egress = configuration.egress else { return nil }
                 try host.addIntermediateBlock(NewLink(attachment.intermediateBlock, mtu: link.mtu, isUp: true))
                 let block = try require(attachment.intermediateBlock, on: host)
                 try host.change(link: block.index, LinkChange(alias: tag.description))
                 try host.replace(egress, on: block.index)
                 try host.redirectIngress(of: link.index, to: block.index)
+                return block
             }
         } catch {
             lift(from: interface, attachment, host)
@@ -44,9 +47,9 @@ enum Bandwidth {
     }
 
     /// Removes what does not go with the pod's veth.
-    static func remove(_ attachment: AttachmentID) throws(CNIError) {
+    static func remove(_ request: AttachmentRequest) throws(CNIError) {
         let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
-        _ = try removeLink(attachment.intermediateBlock, from: host)
+        _ = try removeLink(request.attachment.intermediateBlock, from: host)
     }
 
     static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {

@@ -14,13 +14,16 @@ struct BandwidthPlugin: Plugin {
             throw CNIError(.invalidConfiguration, "must be called as chained plugin", details: "prevResult is missing")
         }
         guard !configuration.isEmpty else { return previous }
-        let tag = AttachmentTag(network: request.configuration.name, request.attachment)
-        try Bandwidth.limit(
-            configuration, on: try hostInterface(of: request, previous), request.attachment, for: tag)
-        return previous
+        let block = try Bandwidth.limit(
+            configuration, on: try hostInterface(of: request, previous), request.attachment, for: request.tag)
+        var result = previous
+        if let block {
+            result.interfaces.append(.init(name: block.name.description, mac: block.mac?.description ?? ""))
+        }
+        return result
     }
 
-    func delete(_ request: AttachmentRequest) throws(CNIError) { try Bandwidth.remove(request.attachment) }
+    func delete(_ request: AttachmentRequest) throws(CNIError) { try Bandwidth.remove(request) }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
         let configuration = try BandwidthConfiguration(request.configuration)

@@ -11,62 +11,62 @@ struct BridgePlugin: Plugin {
     /// Asked before each step of ADD; a test makes any of them fail.
     var interruption: AttachmentExecutor.Interruption = { _ throws(CNIError) in }
 
+    /// What the node holds for a pod on a bridge.
+    private static var states: [any NodeState.Type] { [Masquerade.self, SpoofCheck.self] }
+
     func add(_ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
         let configuration = try BridgeConfiguration(request.configuration, arguments: request.arguments())
-        let executor = try AttachmentExecutor.open(namespacePath: request.namespacePath, interruption: interruption)
+        var executor = try AttachmentExecutor.open(namespacePath: request.namespacePath, interruption: interruption)
         try executor.requireFree(request.attachment.interface, peer: request.attachment.bridgedHostInterface)
-        guard let type = configuration.addressPlugin else {
-            return try attach(request, configuration, leased: AttachmentResult(), executor)
-        }
-        let delegate = AddressDelegate(type)
-        try interruption("reserve addresses")
-        let leased = try delegate.add(request)
-        do throws(CNIError) {
-            return try attach(request, configuration, leased: leased, executor)
-        } catch {
-            throw delegate.releasing(request, after: error)
+        return try executor.attempt { executor throws(CNIError) in
+            var leased = AttachmentResult()
+            if let type = configuration.addressPlugin { leased = try executor.lease(AddressDelegate(type), request) }
+            // Held to the end: an ADD that fails removes the bridge it made, and must not remove it under another ADD
+            // that has just seen it.
+            let lock = try lock(configuration)
+            let result = try executor.attempt { executor throws(CNIError) in
+                try attach(request, configuration, leased: leased, &executor)
+            }
+            _ = consume lock
+            return result
         }
     }
 
     private func attach(
         _ request: AttachmentRequest, _ configuration: BridgeConfiguration, leased: AttachmentResult,
-        _ executor: consuming AttachmentExecutor
-    ) throws(CNIError) -> AttachmentResult {
-        // Held to the end: an ADD that fails removes the bridge it made, and must not remove it under another ADD that
-        // has just seen it.
-        let lock = try lock(configuration)
-        let result = try attachLocked(request, configuration, leased: leased, executor)
-        _ = consume lock
-        return result
-    }
-
-    private func attachLocked(
-        _ request: AttachmentRequest, _ configuration: BridgeConfiguration, leased: AttachmentResult,
-        _ executor: consuming AttachmentExecutor
+        _ executor: inout AttachmentExecutor
     ) throws(CNIError) -> AttachmentResult {
         let underlay = configuration.mtu == nil ? try executor.underlay() : nil
         let plan = try BridgedAttachment(
             request.attachment, leased: leased, configuration: configuration,
             bridge: try observe(configuration.bridge, executor.host),
+            vlanGateway: try configuration.vlans?.gateway.flatMap { name throws(CNIError) in
+                try observe(name, executor.host)
+            },
             newBridgeMAC: MACAddress(locallyAdministered: .random(in: .min ... .max)), underlay: underlay)
         forgetFlows(of: plan.addresses.map(\.prefix.address))
-        try executor.run(plan.steps())
-        do throws(CNIError) {
-            try interruption("look up the bridge")
-            let bridge = try kernel { () throws(KernelError) in try executor.host.link(named: configuration.bridge) }
-            let result = plan.result(sandbox: request.namespacePath, bridgeMAC: bridge?.mac)
-            // A result that cannot be said in the configuration's version is a failure while it can be taken back.
-            _ = try result.json(as: request.configuration.version)
-            if configuration.masquerades, !plan.addresses.isEmpty {
-                try interruption("masquerade the pod's addresses")
-                try Masquerade.add(
-                    plan.addresses.map(\.prefix),
-                    for: AttachmentTag(network: request.configuration.name, request.attachment))
+        if configuration.checksSpoofing {
+            // Before there is a port to send by.
+            try executor.run("check the pod's Ethernet address") { () throws(CNIError) in
+                try SpoofCheck.add(plan.hostInterface, plan.podMAC, for: request.tag)
+            } undo: { () throws(CNIError) in
+                try SpoofCheck.remove(request)
             }
-            return result
-        } catch {
-            throw executor.takingBack(after: error)
         }
+        try executor.run(plan.steps())
+        try executor.pass("look up the bridge")
+        let (bridge, gateway) = try kernel { () throws(KernelError) in
+            let gateway = configuration.gatewayInterface
+            return (
+                try executor.host.link(named: configuration.bridge),
+                gateway == configuration.bridge ? nil : try executor.host.link(named: gateway)
+            )
+        }
+        if configuration.masquerades {
+            try executor.masquerade(plan.addresses.map { .init($0.prefix) }, of: request)
+        }
+        return try executor.finish(
+            plan.result(sandbox: request.namespacePath, bridgeMAC: bridge?.mac, vlanGatewayMAC: gateway?.mac), request)
     }
 
     private func lock(_ configuration: BridgeConfiguration) throws(CNIError) -> FileLock {
@@ -88,16 +88,7 @@ struct BridgePlugin: Plugin {
     }
 
     func delete(_ request: AttachmentRequest) throws(CNIError) {
-        var cleanup = Cleanup()
-        cleanup.run { () throws(CNIError) in
-            try Masquerade.remove(AttachmentTag(network: request.configuration.name, request.attachment))
-        }
-        // The interfaces before the addresses: one must not be given to another while somebody can still use it.
-        try removeInterfaces(of: request, hostInterface: request.attachment.bridgedHostInterface)
-        cleanup.run { () throws(CNIError) in
-            if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
-        }
-        try cleanup.finish()
+        try detach(request, from: request.attachment.bridgedHostInterface, Self.states)
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
@@ -106,7 +97,7 @@ struct BridgePlugin: Plugin {
         if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).check(request) }
         let previous = try request.configuration.requiredPreviousResult()
         var observed = ObservedAttachment()
-        try observed.observePod(request.attachment.interface, in: pod)
+        try observed.observePod(request.attachment.interface, tables: previous.tables, in: pod)
         let port = ObservedAttachment.port(of: request.attachment, bridge: bridge, in: previous)
         try kernel { () throws(KernelError) in
             let host = try RouteSocket.open()
@@ -115,23 +106,16 @@ struct BridgePlugin: Plugin {
         }
         try observed.checkPod(of: request, against: previous)
         try observed.checkBridged(request.attachment, bridge: bridge, against: previous)
+        if try request.configuration.reader.bool("macspoofchk") == true, let mac = observed.podInterface?.mac {
+            try SpoofCheck.check(port, mac, for: request.tag)
+        }
         try checkMasquerade(of: request, against: previous)
     }
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
-        // The list must make sense, whatever the IPAM plugin is.
-        let valid = try request.configuration.validAttachments()
-        var cleanup = Cleanup()
-        cleanup.run { () throws(CNIError) in
-            try Masquerade.collectGarbage(of: request.configuration.name, except: valid)
+        try detachUnlisted(request, Self.states) { valid throws(CNIError) in
+            try collectInterfaces(of: request.configuration.name, except: valid)
         }
-        cleanup.run { () throws(CNIError) in try collectInterfaces(of: request.configuration.name, except: valid) }
-        cleanup.run { () throws(CNIError) in
-            if let type = try request.configuration.addressPlugin() {
-                try AddressDelegate(type).collectGarbage(request)
-            }
-        }
-        try cleanup.finish()
     }
 
     func status(_ request: NetworkRequest) throws(CNIError) {
@@ -143,9 +127,6 @@ struct BridgePlugin: Plugin {
 /// Fails where the pod's addresses should leave under the node's and do not.
 func checkMasquerade(of request: AttachmentRequest, against previous: AttachmentResult) throws(CNIError) {
     guard try request.configuration.reader.bool("ipMasq") == true else { return }
-    let name = request.attachment.interface.description
-    let index = previous.interfaces.firstIndex { $0.name == name && !$0.sandbox.isEmpty }
-    let addresses = previous.addresses.filter { $0.interface == nil || $0.interface == index }.map(\.prefix)
     try Masquerade.check(
-        addresses, for: AttachmentTag(network: request.configuration.name, request.attachment))
+        previous.addressesExpected(of: request.attachment).map(MasqueradeTable.Source.init), for: request.tag)
 }

@@ -10,6 +10,9 @@ struct FairleadPlugin: Plugin {
     /// Asked before each step of ADD; a test makes any of them fail.
     var interruption: AttachmentExecutor.Interruption = { _ throws(CNIError) in }
 
+    /// What the node holds for a pod besides its interface and its record.
+    private static var states: [any NodeState.Type] { [HostPorts.self, Masquerade.self, Bandwidth.self] }
+
     func add(_ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
         let arguments = try request.arguments()
         let configuration = try FairleadConfiguration(request.configuration, arguments: arguments)
@@ -18,102 +21,74 @@ struct FairleadPlugin: Plugin {
                 .invalidConfiguration,
                 "prevResult: the fairlead plugin makes the pod's interface and must be the first of its list")
         }
-        let delegate = AddressDelegate(configuration.addressPlugin)
         var executor = try AttachmentExecutor.open(namespacePath: request.namespacePath, interruption: interruption)
         try executor.requireFree(request.attachment.interface, peer: request.attachment.routedHostInterface)
         let underlay = configuration.mtu == nil ? try executor.underlay() : nil
-        try interruption("reserve addresses")
-        let leased = try delegate.add(request)
-        do throws(CNIError) {
+        return try executor.attempt { executor throws(CNIError) in
+            let leased = try executor.lease(AddressDelegate(configuration.addressPlugin), request)
             let plan = try RoutedAttachment(
                 request.attachment, leased: leased, configuration: configuration, underlay: underlay)
             forgetFlows(of: plan.addresses)
             try executor.run(plan.steps)
-            do throws(CNIError) {
-                try limitBandwidth(of: request, configuration.bandwidth)
-                return try mappingPorts(of: request, configuration.hostPorts, to: plan.addresses) {
-                    () throws(CNIError) in
-                    try announce(plan, request, configuration, arguments)
-                }
-            } catch {
-                // The limits on the veth go with it.
-                try? Bandwidth.remove(request.attachment)
-                throw executor.takingBack(after: error)
-            }
-        } catch {
-            throw delegate.releasing(request, after: error)
+            try limitBandwidth(of: request, configuration.bandwidth, &executor)
+            try mapPorts(of: request, configuration.hostPorts, to: plan.addresses, &executor)
+            try executor.masquerade(configuration.masquerading.sources(of: plan.addresses), of: request)
+            try announce(plan, request, configuration, arguments, &executor)
+            return try executor.finish(plan.result(sandbox: request.namespacePath), request)
         }
     }
 
     private func limitBandwidth(
-        of request: AttachmentRequest, _ configuration: BandwidthConfiguration
+        of request: AttachmentRequest, _ configuration: BandwidthConfiguration,
+        _ executor: inout AttachmentExecutor
     ) throws(CNIError) {
         guard !configuration.isEmpty else { return }
-        try interruption("limit the pod's bandwidth")
-        try Bandwidth.limit(
-            configuration, on: request.attachment.routedHostInterface, request.attachment,
-            for: AttachmentTag(network: request.configuration.name, request.attachment))
+        try executor.run("limit the pod's bandwidth") { () throws(CNIError) in
+            try Bandwidth.limit(
+                configuration, on: request.attachment.routedHostInterface, request.attachment, for: request.tag)
+        } undo: { () throws(CNIError) in
+            // The limits on the veth go with it.
+            try Bandwidth.remove(request)
+        }
     }
 
-    /// Runs `body` with the pod's host ports mapped, and takes them back where it fails.
-    private func mappingPorts<Result>(
+    private func mapPorts(
         of request: AttachmentRequest, _ configuration: HostPortConfiguration, to addresses: [IPAddress],
-        _ body: () throws(CNIError) -> Result
-    ) throws(CNIError) -> Result {
-        guard !configuration.mappings.isEmpty else { return try body() }
-        let tag = AttachmentTag(network: request.configuration.name, request.attachment)
+        _ executor: inout AttachmentExecutor
+    ) throws(CNIError) {
+        guard !configuration.mappings.isEmpty else { return }
         let first = AddressFamily.allCases.compactMap { family in addresses.first { $0.family == family }?.hostPrefix }
-        try interruption("map host ports")
-        try HostPorts.map(configuration, to: first, for: tag)
-        do throws(CNIError) { return try body() } catch {
-            try? HostPorts.unmap(tag)
-            throw error
+        try executor.run("map host ports") { () throws(CNIError) in
+            try HostPorts.map(configuration, to: first, for: request.tag)
+        } undo: { () throws(CNIError) in
+            try HostPorts.remove(request)
         }
     }
 
     /// Tells the node agent of the pod, and waits for it where the configuration says so.
     private func announce(
         _ plan: RoutedAttachment, _ request: AttachmentRequest, _ configuration: FairleadConfiguration,
-        _ arguments: CNIArguments
-    ) throws(CNIError) -> AttachmentResult {
+        _ arguments: CNIArguments, _ executor: inout AttachmentExecutor
+    ) throws(CNIError) {
         let records = AttachmentRecords(folder: configuration.stateFolder)
         let record = AttachmentRecord(
             attachment: request.attachment, network: request.configuration.name, namespacePath: request.namespacePath,
             podNamespace: arguments["K8S_POD_NAMESPACE"] ?? "", podName: arguments["K8S_POD_NAME"] ?? "",
             podUID: arguments["K8S_POD_UID"] ?? "", addresses: plan.addresses, hostInterface: plan.hostInterface,
             hostMAC: plan.hostMAC, podMAC: plan.podMAC)
-        try interruption("write the attachment record")
-        try records.write(record)
-        do throws(CNIError) {
-            try interruption("pass the policy gate")
-            if case .wait(let limit) = configuration.policyGate {
-                try PolicyGate.pass(plan.addresses, atMost: limit)
-            }
-            let result = plan.result(sandbox: request.namespacePath)
-            // A result that cannot be said in the configuration's version is a failure while it can be taken back.
-            _ = try result.json(as: request.configuration.version)
-            return result
-        } catch {
-            try? records.remove(request.attachment)
-            throw error
+        try executor.run("write the attachment record") { () throws(CNIError) in
+            try records.write(record)
+        } undo: { () throws(CNIError) in
+            try records.remove(request.attachment)
         }
+        try executor.pass("pass the policy gate")
+        if case .wait(let limit) = configuration.policyGate { try PolicyGate.pass(plan.addresses, atMost: limit) }
     }
 
     func delete(_ request: AttachmentRequest) throws(CNIError) {
-        var cleanup = Cleanup()
-        cleanup.run { () throws(CNIError) in
-            try HostPorts.unmap(AttachmentTag(network: request.configuration.name, request.attachment))
-        }
-        cleanup.run { () throws(CNIError) in try Bandwidth.remove(request.attachment) }
-        // The interfaces before the addresses: one must not be given to another while somebody can still use it.
-        try removeInterfaces(of: request, hostInterface: request.attachment.routedHostInterface)
-        cleanup.run { () throws(CNIError) in
+        try detach(request, from: request.attachment.routedHostInterface, Self.states) { () throws(CNIError) in
             try AttachmentRecords(folder: StateFolder(request.configuration)).remove(request.attachment)
         }
-        cleanup.run { () throws(CNIError) in
-            if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
-        }
-        try cleanup.finish()
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
@@ -121,7 +96,7 @@ struct FairleadPlugin: Plugin {
         let pod = try PodNamespace.open(request.namespacePath)
         if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).check(request) }
         var observed = ObservedAttachment()
-        try observed.observePod(request.attachment.interface, in: pod)
+        try observed.observePod(request.attachment.interface, tables: previous.tables, in: pod)
         try kernel { () throws(KernelError) in
             let host = try RouteSocket.open()
             guard let link = try host.link(named: request.attachment.routedHostInterface) else { return }
@@ -135,9 +110,13 @@ struct FairleadPlugin: Plugin {
         let ports = try HostPortConfiguration(request.configuration)
         try HostPorts.check(
             ports, to: previous.firstAddresses(of: request.attachment.interface),
-            for: AttachmentTag(network: request.configuration.name, request.attachment))
+            for: request.tag)
+        try Masquerade.check(
+            Masquerading(request.configuration.reader).sources(
+                of: previous.addressesExpected(of: request.attachment).map(\.address)),
+            for: request.tag)
         try Bandwidth.check(
-            BandwidthConfiguration(request.configuration), on: request.attachment.routedHostInterface,
+            BandwidthConfiguration(request.configuration, readingAnnotations: true), on: request.attachment.routedHostInterface,
             request.attachment)
         guard try records.read(request.attachment) != nil else {
             throw CNIError(
@@ -147,9 +126,7 @@ struct FairleadPlugin: Plugin {
     }
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
-        let valid = try request.configuration.validAttachments()
-        var cleanup = Cleanup()
-        cleanup.run { () throws(CNIError) in
+        try detachUnlisted(request, Self.states) { valid throws(CNIError) in
             let records = AttachmentRecords(folder: try StateFolder(request.configuration))
             for record in try records.all(of: request.configuration.name) where !valid.contains(record.attachment) {
                 let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
@@ -157,18 +134,6 @@ struct FairleadPlugin: Plugin {
                 try records.remove(record.attachment)
             }
         }
-        cleanup.run { () throws(CNIError) in
-            try HostPorts.collectGarbage(of: request.configuration.name, except: valid)
-        }
-        cleanup.run { () throws(CNIError) in
-            try Bandwidth.collectGarbage(of: request.configuration.name, except: valid)
-        }
-        cleanup.run { () throws(CNIError) in
-            if let type = try request.configuration.addressPlugin() {
-                try AddressDelegate(type).collectGarbage(request)
-            }
-        }
-        try cleanup.finish()
     }
 
     func status(_ request: NetworkRequest) throws(CNIError) {
@@ -179,10 +144,15 @@ struct FairleadPlugin: Plugin {
 
 extension ObservedAttachment {
     /// Fills in what the pod has.
-    mutating func observePod(_ interface: InterfaceName, in pod: borrowing PodNamespace) throws(CNIError) {
+    ///
+    /// - Parameter tables: the routing tables to look at beside the main one.
+    mutating func observePod(
+        _ interface: InterfaceName, tables: [UInt32], in pod: borrowing PodNamespace
+    ) throws(CNIError) {
         do throws(KernelError) {
             podInterface = try pod.socket.link(named: interface)
             podRoutes = try pod.socket.routes()
+            for table in tables { podRoutes += try pod.socket.routes(table: table) }
             if let podInterface { podAddresses = try pod.socket.addresses(of: podInterface.index).map(\.prefix) }
         } catch {
             throw CNIError(error)

@@ -7,7 +7,7 @@ import PodAttachment
 import RouteNetlink
 
 /// The ports of the node that lead to pods, in the kernel.
-enum HostPorts {
+enum HostPorts: NodeState {
     /// Maps an attachment's ports, or fails and maps none.
     ///
     /// - Parameter addresses: the pod's: one of each family at most.
@@ -33,7 +33,9 @@ enum HostPorts {
     }
 
     /// Removes an attachment's ports, whatever they were.
-    static func unmap(_ tag: AttachmentTag) throws(CNIError) { try remove(where: tag.isSameAttachment) }
+    static func remove(_ request: AttachmentRequest) throws(CNIError) {
+        try remove(where: request.tag.isSameAttachment)
+    }
 
     static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {
         try remove(where: AttachmentTag.garbage(of: network, except: valid))

@@ -4,23 +4,15 @@ import Nftables
 import PodAttachment
 
 /// The pods whose connections leave under the node's address, in the kernel.
-enum Masquerade {
-    /// - Parameter addresses: with the length of the network that each is on.
-    static func add(_ addresses: [IPPrefix], for tag: AttachmentTag) throws(CNIError) {
-        let part = MasqueradeTable.contribution(of: addresses, for: tag)
-        let table = try AttachmentTable.open(MasqueradeTable.frame)
-        try table.change { () throws(CNIError) in
-            let observed = try table.observe(keysOf: part)
-            do throws(ClaimedElement) {
-                return try table.frame.adding(part, of: tag, to: observed)
-            } catch {
-                throw CNIError(error)
-            }
-        }
+enum Masquerade: NodeState {
+    static func add(_ sources: [MasqueradeTable.Source], for tag: AttachmentTag) throws(CNIError) {
+        guard !sources.isEmpty else { return }
+        try AttachmentTable.open(MasqueradeTable.frame)
+            .add(MasqueradeTable.contribution(of: sources, for: tag), for: tag)
     }
 
-    static func remove(_ tag: AttachmentTag) throws(CNIError) {
-        try AttachmentTable.open(MasqueradeTable.frame).remove(where: tag.isSameAttachment)
+    static func remove(_ request: AttachmentRequest) throws(CNIError) {
+        try AttachmentTable.open(MasqueradeTable.frame).remove(where: request.tag.isSameAttachment)
     }
 
     static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {
@@ -28,8 +20,9 @@ enum Masquerade {
             .remove(where: AttachmentTag.garbage(of: network, except: valid))
     }
 
-    static func check(_ addresses: [IPPrefix], for tag: AttachmentTag) throws(CNIError) {
+    static func check(_ sources: [MasqueradeTable.Source], for tag: AttachmentTag) throws(CNIError) {
+        guard !sources.isEmpty else { return }
         try AttachmentTable.open(MasqueradeTable.frame)
-            .check(MasqueradeTable.contribution(of: addresses, for: tag))
+            .check(MasqueradeTable.contribution(of: sources, for: tag))
     }
 }

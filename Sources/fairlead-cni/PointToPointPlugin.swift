@@ -10,55 +10,29 @@ struct PointToPointPlugin: Plugin {
     /// Asked before each step of ADD; a test makes any of them fail.
     var interruption: AttachmentExecutor.Interruption = { _ throws(CNIError) in }
 
+    /// What the node holds for a pod behind a veth.
+    private static var states: [any NodeState.Type] { [Masquerade.self] }
+
     func add(_ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
         let configuration = try PointToPointConfiguration(request.configuration, arguments: request.arguments())
         var executor = try AttachmentExecutor.open(namespacePath: request.namespacePath, interruption: interruption)
         try executor.requireFree(request.attachment.interface, peer: request.attachment.bridgedHostInterface)
         let underlay = configuration.mtu == nil ? try executor.underlay() : nil
-        let delegate = AddressDelegate(configuration.addressPlugin)
-        try interruption("reserve addresses")
-        let leased = try delegate.add(request)
-        do throws(CNIError) {
+        return try executor.attempt { executor throws(CNIError) in
+            let leased = try executor.lease(AddressDelegate(configuration.addressPlugin), request)
             let plan = try PointToPointAttachment(
                 request.attachment, leased: leased, configuration: configuration, underlay: underlay)
             forgetFlows(of: plan.addresses.map(\.prefix.address))
             try executor.run(plan.steps)
-            do throws(CNIError) {
-                return try finish(plan, request, configuration)
-            } catch {
-                throw executor.takingBack(after: error)
+            if configuration.masquerades {
+                try executor.masquerade(plan.addresses.map { .init($0.prefix) }, of: request)
             }
-        } catch {
-            throw delegate.releasing(request, after: error)
+            return try executor.finish(plan.result(sandbox: request.namespacePath), request)
         }
-    }
-
-    private func finish(
-        _ plan: PointToPointAttachment, _ request: AttachmentRequest, _ configuration: PointToPointConfiguration
-    ) throws(CNIError) -> AttachmentResult {
-        let result = plan.result(sandbox: request.namespacePath)
-        // A result that cannot be said in the configuration's version is a failure while it can be taken back.
-        _ = try result.json(as: request.configuration.version)
-        if configuration.masquerades {
-            try interruption("masquerade the pod's addresses")
-            try Masquerade.add(
-                plan.addresses.map(\.prefix),
-                for: AttachmentTag(network: request.configuration.name, request.attachment))
-        }
-        return result
     }
 
     func delete(_ request: AttachmentRequest) throws(CNIError) {
-        var cleanup = Cleanup()
-        cleanup.run { () throws(CNIError) in
-            try Masquerade.remove(AttachmentTag(network: request.configuration.name, request.attachment))
-        }
-        // The interfaces before the addresses: one must not be given to another while somebody can still use it.
-        try removeInterfaces(of: request, hostInterface: request.attachment.bridgedHostInterface)
-        cleanup.run { () throws(CNIError) in
-            if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
-        }
-        try cleanup.finish()
+        try detach(request, from: request.attachment.bridgedHostInterface, Self.states)
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
@@ -66,7 +40,7 @@ struct PointToPointPlugin: Plugin {
         if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).check(request) }
         let previous = try request.configuration.requiredPreviousResult()
         var observed = ObservedAttachment()
-        try observed.observePod(request.attachment.interface, in: pod)
+        try observed.observePod(request.attachment.interface, tables: previous.tables, in: pod)
         let name = ObservedAttachment.port(of: request.attachment, in: previous)
         try kernel { () throws(KernelError) in
             let host = try RouteSocket.open()
@@ -80,18 +54,9 @@ struct PointToPointPlugin: Plugin {
     }
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
-        let valid = try request.configuration.validAttachments()
-        var cleanup = Cleanup()
-        cleanup.run { () throws(CNIError) in
-            try Masquerade.collectGarbage(of: request.configuration.name, except: valid)
+        try detachUnlisted(request, Self.states) { valid throws(CNIError) in
+            try collectInterfaces(of: request.configuration.name, except: valid)
         }
-        cleanup.run { () throws(CNIError) in try collectInterfaces(of: request.configuration.name, except: valid) }
-        cleanup.run { () throws(CNIError) in
-            if let type = try request.configuration.addressPlugin() {
-                try AddressDelegate(type).collectGarbage(request)
-            }
-        }
-        try cleanup.finish()
     }
 
     func status(_ request: NetworkRequest) throws(CNIError) {

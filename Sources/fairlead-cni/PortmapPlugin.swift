@@ -12,20 +12,18 @@ struct PortmapPlugin: Plugin {
         guard let previous = try request.configuration.previousResult() else {
             throw CNIError(.invalidConfiguration, "must be called as chained plugin", details: "prevResult is missing")
         }
-        let tag = AttachmentTag(network: request.configuration.name, request.attachment)
-        try HostPorts.map(configuration, to: previous.firstAddresses(of: request.attachment.interface), for: tag)
+        try HostPorts.map(configuration, to: previous.firstAddresses(of: request.attachment.interface), for: request.tag)
         return previous
     }
 
     func delete(_ request: AttachmentRequest) throws(CNIError) {
-        try HostPorts.unmap(AttachmentTag(network: request.configuration.name, request.attachment))
+        try HostPorts.remove(request)
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
         let configuration = try HostPortConfiguration(request.configuration)
         let previous = try request.configuration.requiredPreviousResult()
-        let tag = AttachmentTag(network: request.configuration.name, request.attachment)
-        try HostPorts.check(configuration, to: previous.firstAddresses(of: request.attachment.interface), for: tag)
+        try HostPorts.check(configuration, to: previous.firstAddresses(of: request.attachment.interface), for: request.tag)
     }
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {

@@ -44,6 +44,9 @@ private let limits: JSONObject = [
         let added = try attaching.addLimited(node, pod, limits)
         #expect(added.isSuccess, "\(added.outcome.output)")
         let block = attachment.intermediateBlock.description
+        // As the reference plugin, which tells of the device it made.
+        let names = added.json["interfaces"]?.array?.compactMap { $0.object?["name"]?.string } ?? []
+        #expect(names.contains(block) == (attaching != .fairlead))
         let tc = { (arguments: String...) in
             try node.namespace.withEntered { () throws(KernelError) in
                 try ChildProcess.capture("tc", arguments, timeout: .seconds(20)).text

@@ -50,6 +50,7 @@ extension Attaching {
         let pod = try node.pod()
         // Addresses by name, because a step's description holds them and round robin would change them.
         let configuration = node.configuration(attaching.keys).with("ipMasq", true)
+            .with("clusterCIDRs", clusterRanges).with("macspoofchk", true)
             .with(
                 "runtimeConfig",
                 [
@@ -78,11 +79,12 @@ extension Attaching {
             #expect(steps.contains { $0.hasPrefix(word) }, "\(steps)")
         }
         if attaching != .fairlead { #expect(steps.last == "masquerade the pod's addresses") }
+        #expect(steps.contains("check the pod's Ethernet address") == (attaching == .bridge))
         if attaching == .fairlead {
             #expect(
-                steps.suffix(4) == [
-                    "limit the pod's bandwidth", "map host ports", "write the attachment record",
-                    "pass the policy gate",
+                steps.suffix(5) == [
+                    "limit the pod's bandwidth", "map host ports", "masquerade the pod's addresses",
+                    "write the attachment record", "pass the policy gate",
                 ])
         }
         #expect(try node.run(attaching.rawValue, "DEL", configuration, netns: pod.path).isSuccess)

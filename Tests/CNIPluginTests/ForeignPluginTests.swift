@@ -96,7 +96,7 @@ private let lease =
         let configuration = node.configuration(ipam: ["type": "elsewhere"])
         let answer = try node.run("fairlead", "ADD", configuration, netns: pod.path)
         #expect(answer.message == "IPAM plugin returned missing IP config")
-        #expect(answer.details == "and the addresses were not released: disk full")
+        #expect(answer.details == "and not taken back: disk full")
         #expect(try node.run("fairlead", "DEL", configuration, netns: pod.path).message == "disk full")
     }
 

@@ -46,9 +46,9 @@ extension Attaching {
 
 extension Node {
     /// The elements of a table of the node, by what they are for; empty where there is no such table.
-    func elements(of table: String) throws -> [String] {
+    func elements(of table: String, family: TableFamily = .inet) throws -> [String] {
         let ruleset = try namespace.withEntered { () throws(KernelError) in
-            try NftablesSocket.open().observe(TableName(.inet, table))
+            try NftablesSocket.open().observe(TableName(family, table))
         }
         return (ruleset?.sets ?? [:]).flatMap { name, set in
             set.elements.values.map { "\(name) \(set.definition.text(of: $0))" }
@@ -284,6 +284,38 @@ private func mapping(_ host: Int, _ pod: Int, _ transport: String = "tcp", at ad
         #expect(try node.remains() == [])
     }
 
+    @Test(arguments: Attaching.allCases)
+    func `a port is there for packets that meet the conditions`(attaching: Attaching) throws {
+        let node = try Node()
+        let outside = try Outside(beside: node)
+        let pod = try node.pod()
+        let keys: JSONObject = [
+            "conditionsV4": ["!", "-s", "198.51.100.2"], "conditionsV6": ["ip6", "saddr", "fd00:51::/64"],
+        ]
+        let added = try attaching.add(node, pod, [mapping(8080, 80), mapping(9000, 80, at: "198.51.100.1")], keys)
+        #expect(added.isSuccess, "\(added.outcome.output)")
+        let server = try Server("web", tcp: [80], in: pod.namespace)
+        defer { _ = server }
+        for port in [8080, 9000] {
+            #expect(try ask(.tcp, "198.51.100.1", port, from: outside.namespace) == nil)
+            #expect(try ask(.tcp, "198.51.100.1", port, from: node.namespace) == "web")
+        }
+        #expect(try ask(.tcp, "fd00:51::1", 8080, from: outside.namespace) == "web")
+        let previous = attaching.withPorts(node, [mapping(8080, 80), mapping(9000, 80, at: "198.51.100.1")], keys)
+            .with("prevResult", .object(added.json))
+        let check = { try node.run(attaching.portPlugin, "CHECK", previous, netns: pod.path).message }
+        #expect(try check() == "")
+        let listing = try node.namespace.output(of: "nft", "list", "table", "inet", "fairlead-hostports")
+        _ = try node.namespace.output(of: "nft", "flush map inet fairlead-hostports port-conditions4")
+        #expect(try check().contains("port-conditions4 of table inet fairlead-hostports does not hold"))
+        _ = try node.namespace.output(of: "nft", "flush", "ruleset")
+        _ = try node.namespace.output(of: "nft", "-f", "-", input: listing)
+        #expect(try node.namespace.output(of: "nft", "list", "table", "inet", "fairlead-hostports") == listing)
+        try attaching.delete(node)
+        #expect(try node.elements(of: "fairlead-hostports") == [])
+        #expect(try !node.namespace.output(of: "nft", "list", "table", "inet", "fairlead-hostports").contains("only-"))
+    }
+
     @Test func `portmap is chained, passes its result on and knows its keys`() throws {
         let node = try Node()
         let pod = try node.pod()
@@ -296,10 +328,11 @@ private func mapping(_ host: Int, _ pod: Int, _ transport: String = "tcp", at ad
         let configuration = node.configuration().with("prevResult", previous)
         #expect(try JSONValue.object(node.run("portmap", "ADD", configuration, netns: pod.path).json) == previous)
         #expect(try node.elements(of: "fairlead-hostports") == [])
-        for (key, value) in [("externalSetMarkChain", JSONValue("KUBE-MARK-MASQ")), ("conditionsV4", ["-d", "x"])] {
-            let refused = try node.run("portmap", "ADD", configuration.with(key, value), netns: pod.path)
-            #expect(refused.code == 2 && refused.message.hasPrefix("\(key): "))
-        }
+        let refused = try node.run("portmap", "ADD", configuration.with("conditionsV4", ["-m", "x"]), netns: pod.path)
+        #expect(refused.code == 2 && refused.message.hasPrefix("conditionsV4: "))
+        // Chains of iptables are how the reference plugin does it, and no reason to refuse a pod.
+        let marking = configuration.with("externalSetMarkChain", "KUBE-MARK-MASQ")
+        #expect(try node.run("portmap", "ADD", marking, netns: pod.path).isSuccess)
         #expect(try node.run("portmap", "STATUS", configuration).outcome == Outcome())
     }
 }

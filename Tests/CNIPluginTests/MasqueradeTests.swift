@@ -8,15 +8,28 @@ import Testing
 
 @testable import fairlead_cni
 
+/// The ranges of all pods of a cluster that the tests' nodes could be of.
+let clusterRanges: JSONValue = ["10.88.0.0/16", "fd00:88::/48"]
+
+extension Attaching {
+    /// The network within which a pod keeps its address.
+    fileprivate var inside: String { self == .fairlead ? "10.88.0.0/16" : "10.88.0.0/24" }
+}
+
 @Suite(.needsRoot) struct MasqueradeTests {
-    @Test(arguments: [Attaching.bridge, .ptp], [true, false])
+    @Test(arguments: Attaching.allCases, [true, false])
     func `what leaves the pods' network has the node's address, if it is asked for`(
         attaching: Attaching, masquerades: Bool
     ) throws {
         let node = try Node()
         let outside = try Outside(beside: node)
         let pods = [try node.pod(), try node.pod()]
-        let configuration = node.configuration(attaching.keys).with("ipMasq", .bool(masquerades))
+        var configuration = node.configuration(attaching.keys).with("ipMasq", .bool(masquerades))
+        if attaching == .fairlead {
+            // Nobody has to ask for it where the ranges are known.
+            configuration = configuration.with("clusterCIDRs", clusterRanges)
+            if masquerades { configuration["ipMasq"] = nil }
+        }
         for (index, pod) in pods.enumerated() {
             let added = try node.run(attaching.rawValue, "ADD", configuration, id: "c\(index)", netns: pod.path)
             #expect(added.isSuccess, "\(added.outcome.output)")
@@ -45,26 +58,54 @@ import Testing
         #expect(listing.contains("chain postrouting") && !listing.contains("outside-"))
     }
 
-    @Test(arguments: [Attaching.bridge, .ptp]) func `CHECK misses the element, and nft can read the table`(
+    @Test(arguments: Attaching.allCases) func `CHECK misses the element, and nft can read the table`(
         attaching: Attaching
     ) throws {
         let node = try Node()
         let pod = try node.pod()
         let configuration = node.configuration(attaching.keys).with("ipMasq", true)
+            .with("clusterCIDRs", clusterRanges)
         let added = try node.run(attaching.rawValue, "ADD", configuration, netns: pod.path)
         let previous = configuration.with("prevResult", .object(added.json))
         let check = { try node.run(attaching.rawValue, "CHECK", previous, netns: pod.path).message }
         #expect(try check() == "")
         let listing = try node.namespace.output(of: "nft", "list", "ruleset")
         #expect(
-            listing.contains("ip daddr 10.88.0.0/24 return")
-                && listing.contains(#"10.88.0.2 comment "pods/c1/eth0" : jump outside-10.88.0.0/24"#), "\(listing)")
+            listing.contains("ip daddr \(attaching.inside) return")
+                && listing.contains(#"10.88.0.2 comment "pods/c1/eth0" : jump outside-\#(attaching.inside)"#),
+            "\(listing)")
         _ = try node.namespace.output(of: "nft", "delete element inet fairlead-masquerade sources4 { 10.88.0.2 }")
         #expect(try check().contains("does not hold 10.88.0.2"))
         _ = try node.namespace.output(of: "nft", "flush", "ruleset")
         #expect(try check() == "table inet fairlead-masquerade not found")
         _ = try node.namespace.output(of: "nft", "-f", "-", input: listing)
         #expect(try node.namespace.output(of: "nft", "list", "ruleset") == listing)
+    }
+
+    @Test func `pods of other nodes see the pod's own address, and a network that is listed does`() throws {
+        let node = try Node()
+        let outside = try Outside(beside: node)
+        let pod = try node.pod()
+        let configuration = node.configuration()
+            .with("clusterCIDRs", ["10.88.0.0/16", "198.51.100.0/24", "fd00:88::/48", "fd00:88:0:1::/64"])
+        #expect(try node.run("fairlead", "ADD", configuration, netns: pod.path).isSuccess)
+        let there = try outside.namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
+        let link = try #require(try there.link(named: name("eth0")))
+        for (destination, gateway) in [("10.88.0.0/24", "198.51.100.1"), ("fd00:88::/64", "fd00:51::1")] {
+            try there.add(Route(to: IPPrefix(destination)!, via: IPAddress(gateway), link: link.index))
+        }
+        let server = try Server("other", udp: [53], in: outside.namespace)
+        defer { _ = server }
+        #expect(try ask(.udp, "198.51.100.2", 53, from: pod.namespace)?.hasPrefix("other 10.88.0.2:") == true)
+        // In the other family the same machine is on no network of the cluster's.
+        #expect(try ask(.udp, "fd00:51::2", 53, from: pod.namespace)?.hasPrefix("other [fd00:51::1]:") == true)
+        #expect(
+            try node.elements(of: "fairlead-masquerade") == [
+                #"sources4 10.88.0.2 comment "pods/c1/eth0" : jump outside-10.88.0.0/16-198.51.100.0/24"#,
+                #"sources6 fd00:88::2 comment "pods/c1/eth0" : jump outside-fd00_88__/48-fd00_88_0_1__/64"#,
+            ])
+        #expect(try node.run("fairlead", "DEL", configuration, netns: pod.path).outcome == Outcome())
+        #expect(try node.elements(of: "fairlead-masquerade") == [])
     }
 
     @Test(arguments: [Attaching.bridge, .ptp]) func `GC leaves the listed, other networks' and foreign interfaces`(

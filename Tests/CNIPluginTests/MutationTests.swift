@@ -10,9 +10,10 @@ import Testing
         #"""
         {"name":"n","cniVersion":"1.1.0","bridge":"br0","mtu":1400,"policyGate":"wait","overlay":"vxlan",
         "stateDir":"/nonexistent/s","ipam":{"type":"host-local","dataDir":"/nonexistent/x",
-        "ranges":[[{"subnet":"10.1.0.0/24","rangeEnd":"10.1.0.9"}]],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1"}]},
-        "snat":true,
-        "runtimeConfig":{"mac":"02:00:00:00:00:01","ips":["10.1.0.5"],"portMappings":[{"hostPort":8080,
+        "ranges":[[{"subnet":"10.1.0.0/24","rangeEnd":"10.1.0.9"}]],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1","priority":5,"table":100}]},
+        "snat":true,"ingressRate":8000,"ingressBurst":8000,"macspoofchk":true,"vlan":5,"vlanTrunk":[{"minID":1,"maxID":9}],
+        "ipMasq":true,"clusterCIDRs":["10.1.0.0/16"],"conditionsV4":["!","-d","10.9.9.9"],
+        "runtimeConfig":{"mac":"02:00:00:00:00:01","bandwidth":{"egressRate":8000,"egressBurst":8000},"ips":["10.1.0.5"],"portMappings":[{"hostPort":8080,
         "containerPort":80,"protocol":"udp","hostIP":"10.9.9.9"}]},"prevResult":{"cniVersion":"1.0.0",
         "interfaces":[{"name":"eth0","sandbox":"/x"}],"ips":[{"address":"10.1.0.5/24"}]}}
         """#.utf8)
@@ -34,7 +35,7 @@ import Testing
                 }
             }
             let verb = ["ADD", "DEL", "CHECK", "GC", "STATUS"][turn % 5]
-            for plugin in ["fairlead", "bridge", "ptp", "host-local", "static", "loopback", "portmap"] {
+            for plugin in ["fairlead", "bridge", "ptp", "host-local", "static", "loopback", "portmap", "bandwidth"] {
                 // Only these two would do as they are told, wherever the mutated path leads.
                 if ["host-local", "portmap"].contains(plugin) && verb == "ADD" { continue }
                 let environment = node.environment(verb, id: "c", interface: "eth0", netns: "/nonexistent/ns")

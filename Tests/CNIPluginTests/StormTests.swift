@@ -49,6 +49,7 @@ import Testing
     ) throws {
         let node = try Node()
         let configuration = node.configuration(attaching.keys).with("ipMasq", true)
+            .with("clusterCIDRs", clusterRanges).with("macspoofchk", true)
         let folder = try StateDirectory.open(node.folder, create: false)
         // The bridge itself stays, as a node's.
         let first = try node.pod()

@@ -2,6 +2,7 @@ import CNIProtocol
 import Glibc
 import KernelInterface
 import NetworkAddresses
+import Nftables
 import RouteNetlink
 import Testing
 
@@ -131,6 +132,7 @@ final class Node {
         found += try files("leases/pods/.fairlead/by-owner").map { "owner \($0)" }
         found += try files("state/attachments").map { "record \($0)" }
         for table in ["fairlead-hostports", "fairlead-masquerade"] { found += try elements(of: table) }
+        found += try elements(of: "fairlead-spoofcheck", family: .bridge)
         return found.sorted()
     }
 

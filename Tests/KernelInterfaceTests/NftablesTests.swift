@@ -43,6 +43,8 @@ let everyShape: Ruleset = {
             "choices": NamedSet(
                 .init(key: [.number], data: .verdict),
                 (0..<2).map { Element(.init(.number($0)), .verdict(.goto("profile")), comment: "pod shop/web-\($0)") }),
+            "ports": NamedSet(
+                .init(key: [.interfaceName]), [Element(.init(.interface(InterfaceName("veth0")!)), comment: "pod a/b")]),
             "clients4": NamedSet(.init(key: [.ipv4Address], expiry: 10800)),
             "pairs4": NamedSet(
                 .init(key: [.ipv4Address, .ipv4Address]), [Element(.init(.address(vip4), .address(vip4)))]),

@@ -92,6 +92,41 @@ private func address(_ text: String) -> IPAddress { IPAddress(text)! }
         }
     }
 
+    @Test func `a route's numbers are set and read back, and what is not said reads as not said`() throws {
+        let bed = try Bed()
+        let left = try bed.addPair()
+        try bed.routes.change(link: 1, LinkChange(isUp: true))
+        for (network, gateway) in [("10.2.0.0/24", "10.2.0.1"), ("fd00:2::/64", "fd00:2::1")] {
+            let family = prefix(network).family
+            var route = Route(to: prefix(network), via: address(gateway), link: left, onLink: true)
+            try bed.routes.add(route)
+            #expect(try bed.routes.routes().filter { $0.destination == prefix(network) } == [route])
+            route.traits = RouteTraits(priority: 50, advertisedSegmentSize: 1200)
+            route.mtu = 1300
+            try bed.routes.add(route)
+            #expect(try bed.routes.routes().contains(route))
+            let shown = try bed.namespace.output(
+                of: "ip", family == .ipv4 ? "-4" : "-6", "route", "show", network)
+            #expect(shown.contains("metric 50") && shown.contains("advmss 1200") && shown.contains("mtu 1300"), "\(shown)")
+            for table: UInt32 in [100, 70_000] {
+                route.traits.table = table
+                try bed.routes.add(route)
+                #expect(try bed.routes.routes(table: table) == [route])
+                #expect(
+                    try bed.namespace.output(
+                        of: "ip", family == .ipv4 ? "-4" : "-6", "route", "show", "table", "\(table)"
+                    ).hasPrefix(network))
+                #expect(try bed.routes.remove(route))
+            }
+            #expect(try bed.routes.routes().count { $0.destination == prefix(network) } == 2)
+        }
+        var local = Route(to: prefix("10.3.0.0/24"), link: left)
+        local.traits.scope = 254
+        try bed.routes.add(local)
+        #expect(try bed.routes.routes().contains(local))
+        #expect(try bed.namespace.output(of: "ip", "route", "show", "10.3.0.0/24").contains("scope host"))
+    }
+
     @Test func `a route of another origin is not ours to remove`() throws {
         let bed = try Bed()
         let left = try bed.addPair()

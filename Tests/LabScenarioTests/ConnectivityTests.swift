@@ -128,6 +128,17 @@ private let open = """
         }
     }
 
+    /// The machines outside know the nodes and no pod: an answer is proof that they were asked in the node's name.
+    @Test(arguments: ["172.30.0.1", "fd00:172:30::1"])
+    func `a pod reaches a machine outside the cluster, in its node's name`(address: String) throws {
+        for client in pods {
+            let ping = try client.inside { () throws(KernelError) in
+                try ChildProcess.capture("ping", ["-c", "1", "-W", "5", address], timeout: .seconds(20))
+            }
+            #expect(ping.status.isSuccess, "\(client.key) to \(address): \(ping.text)")
+        }
+    }
+
     @Test func `a port of a service that it does not have is refused`() throws {
         let service = try #require(state.snapshot().services[NamespacedName(namespace: "open", name: "web")])
         let address = try #require(service.clusterIP(of: .ipv4))

@@ -1,5 +1,6 @@
 import CNIProtocol
 import NetworkAddresses
+import Nftables
 import PodAttachment
 import RouteNetlink
 import Testing
@@ -145,9 +146,14 @@ private func existing(
             #", "hairpinMode": true, "promiscMode": true"#, 7,
             "cannot set hairpin mode and promiscuous mode at the same time"
         ),
-        (#", "ipMasq": 1"#, 7, "ipMasq: expected true or false"), (#", "vlan": 5"#, 2, "vlan: 5"),
-        (#", "macspoofchk": true"#, 2, "macspoofchk: true"),
-        (#", "vlanTrunk": [{"id": 5}]"#, 2, "vlanTrunk"), (#", "enabledad": true"#, 2, "enabledad"),
+        (#", "ipMasq": 1"#, 7, "ipMasq: expected true or false"),
+        (#", "vlan": 4095"#, 7, "vlan: invalid VLAN ID 4095 (must be between 0 and 4094)"),
+        (#", "vlan": 1000, "bridge": "twelve-bytes""#, 7, "vlan: twelve-bytes.1000"),
+        (#", "vlanTrunk": [{"id": 5}, {"id": 0}]"#, 7, "vlanTrunk[1].id: incorrect trunk id parameter"),
+        (#", "vlanTrunk": [{"minID": 5}]"#, 7, "vlanTrunk[0].maxID: minID and maxID should be configured"),
+        (#", "vlanTrunk": [{"maxID": 5}]"#, 7, "vlanTrunk[0].minID: minID and maxID should be configured"),
+        (#", "vlanTrunk": [{"minID": 5, "maxID": 4}]"#, 7, "vlanTrunk[0].minID: minID is greater than maxID"),
+        (#", "enabledad": 1"#, 7, "enabledad: expected true or false"),
         (#", "isGateway": "yes""#, 7, #"isGateway: expected true or false, found "yes""#),
         (#", "BRIDGE": "a/b""#, 7, #"bridge: "a/b""#),
         (#", "disableContainerInterface": true"#, 7, "cannot use IPAM when DisableContainerInterface flag is set"),
@@ -155,6 +161,81 @@ private func existing(
     func `what cannot be done is refused by key`(keys: String, code: UInt, message: String) {
         let error = #expect(throws: CNIError.self) { try bridged(leased("10.1.2.2/24"), keys) }
         #expect(error?.code.rawValue == code && error?.message.hasPrefix(message) == true, "\(error?.message ?? "")")
+    }
+
+    @Test func `a port of a VLAN takes these steps, and the gateway is on a port of its own`() throws {
+        let trunk = #", "vlanTrunk": [{"id": 7}, {"minID": 200, "maxID": 202}, {"id": 203}]"#
+        let plan = try bridged(
+            leased("10.1.2.2/24"), #", "isGateway": true, "vlan": 100"# + trunk, bridge: existing("10.9.9.1/24"))
+        let steps = try plan.steps().map(\.description)
+        #expect(
+            steps.filter { $0.contains("VLAN") || $0.contains("br0.100") || $0.contains("10.1.2.1") } == [
+                "filter VLANs on bridge br0", "set port vethd162ccb905e's VLAN 100, tagged 7 200-203",
+                "make veth br0.100 to port veth991af769671 of bridge br0", "set port veth991af769671's VLAN 100",
+                "set net/ipv6/conf/br0.100/accept_dad = 0", "set br0.100 up", "add address 10.1.2.1/24 to br0.100",
+                "pin the Ethernet address of br0.100", "forget neighbour 10.1.2.2 on br0.100",
+            ])
+        #expect(try plan.steps().compactMap(\.undo).contains(.removeLink(InterfaceName("br0.100")!)))
+        // The bridge's own address is in no VLAN's way.
+        var second = plan
+        second.vlanGateway = existing("10.1.2.1/24")
+        #expect(try !second.steps().contains { $0.description.contains("make veth br0.100") })
+        let result = plan.result(
+            sandbox: "/x", bridgeMAC: nil, vlanGatewayMAC: MACAddress("02:00:00:00:00:cc"))
+        #expect(result.interfaces.map(\.name) == ["br0", "vethd162ccb905e", "eth0", "br0.100"])
+        #expect(result.addresses.map(\.interface) == [2])
+    }
+
+    @Test func `a trunk alone has VLAN 1 for what has no tag, and keeps the bridge's own if it shall`() throws {
+        let steps = try bridged(leased(), #", "vlanTrunk": [{"id": 5}], "preserveDefaultVlan": true"#).steps()
+        #expect(
+            steps.contains {
+                $0.description == "set port vethd162ccb905e's VLAN 1, tagged 5, the bridge's as well"
+            })
+    }
+
+    @Test func `addresses are asked for first where enabledad says so`() throws {
+        let steps = try bridged(leased("10.1.2.2/24", "fd00::2/64"), #", "enabledad": true"#).steps()
+        let pod = Place.pod(attachment.interface)
+        #expect(steps.contains(.addAddress(IPPrefix("fd00::2/64")!, pod, askingFirst: true)))
+        #expect(
+            steps.map(\.description).filter { $0.contains("_dad") && $0.contains("in the pod") } == [
+                "set net/ipv6/conf/eth0/enhanced_dad = 1 in the pod",
+                "set net/ipv6/conf/eth0/accept_dad = 1 in the pod",
+            ])
+    }
+
+    @Test func `the spoof check's table, with a port`() throws {
+        let part = SpoofCheckTable.contribution(
+            of: attachment.bridgedHostInterface, mac: attachment.podMAC,
+            for: AttachmentTag(network: "pods", attachment))
+        var table = Ruleset(SpoofCheckTable.name)
+        for change in try SpoofCheckTable.frame.adding(part, of: .init(network: "pods", attachment), to: nil) {
+            table.apply(change)
+        }
+        #expect(
+            table.text == """
+                table bridge fairlead-spoofcheck {
+                    set addresses {
+                        type ifname . ether_addr
+                        elements = {
+                            "vethd162ccb905e" . de:16:2c:cb:90:5e comment "pods/c1/eth0",
+                        }
+                    }
+
+                    set ports {
+                        type ifname
+                        elements = {
+                            "vethd162ccb905e" comment "pods/c1/eth0",
+                        }
+                    }
+
+                    chain prerouting {
+                        type filter hook prerouting priority -300; policy accept;
+                        iifname @ports iifname . ether saddr != @addresses drop comment "not the pod's Ethernet address"
+                    }
+                }
+                """)
     }
 
     @Test func `keys that ask for nothing are fine`() throws {

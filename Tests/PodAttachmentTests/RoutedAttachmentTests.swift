@@ -1,6 +1,7 @@
 import CNIProtocol
 import NetworkAddresses
 import PodAttachment
+import RouteNetlink
 import Testing
 
 private func routed(
@@ -121,11 +122,115 @@ private func routed(
         #expect(throws: CNIError(.internal, "IPAM plugin returned missing IP config")) { try routed(leased()) }
     }
 
-    @Test func `a route that the kernel messages cannot say is refused`() {
+    @Test func `a route's numbers reach the step, and 0 says nothing`() throws {
         var route = AttachmentResult.Route(to: IPPrefix("10.0.0.0/8")!)
-        route.table = 100
+        (route.mtu, route.advertisedSegmentSize, route.priority, route.table) = (1300, 1200, 50, 100)
+        var plain = AttachmentResult.Route(to: IPPrefix("0.0.0.0/0")!)
+        (plain.priority, plain.table, plain.scope) = (0, 254, 0)
+        let steps = try routed(leased("10.244.1.7/24", routes: [route, plain])).steps
+        let planned = steps.compactMap { step -> PlannedRoute? in
+            guard case .addRoute(let route, .pod(attachment.interface)) = step else { return nil }
+            return route
+        }
+        #expect(planned.map(\.destination.description) == ["10.0.0.0/8", "0.0.0.0/0"])
+        #expect(
+            planned.map(\.traits) == [
+                RouteTraits(priority: 50, advertisedSegmentSize: 1200, table: 100), RouteTraits(scope: 0),
+            ])
+        #expect(planned.map(\.mtu) == [1300, nil])
+    }
+
+    @Test(arguments: [
+        ("priority", -1, 7, "routes[0].priority: -1 is not within 0…4294967295"),
+        ("table", 1 << 32, 7, "routes[0].table: 4294967296 is not within"),
+        ("advmss", 65_536, 7, "routes[0].advmss: 65536 is not within"),
+        ("mtu", -5, 7, "routes[0].mtu: -5 is not within"), ("scope", 256, 7, "routes[0].scope: 256 is not within"),
+        ("scope", 253, 2, "routes[0].scope: 253 is for destinations on the link"),
+    ])
+    func `a route's number that cannot be is named`(key: String, value: Int, code: UInt, message: String) throws {
+        var route = AttachmentResult.Route(to: IPPrefix("10.0.0.0/8")!)
+        switch key {
+        case "priority": route.priority = value
+        case "table": route.table = value
+        case "advmss": route.advertisedSegmentSize = value
+        case "mtu": route.mtu = value
+        default: route.scope = value
+        }
         let error = #expect(throws: CNIError.self) { try routed(leased("10.244.1.7/24", routes: [route])) }
-        #expect(error?.code == .unsupportedField && error?.message == "routes[0].table: 100 is not supported")
+        #expect(error?.code.rawValue == code && error?.message.hasPrefix(message) == true, "\(error?.message ?? "")")
+    }
+
+    @Test(arguments: [
+        (#", "ipMasq": true"#, "ipMasq: true needs clusterCIDRs"),
+        (#", "clusterCIDRs": ["10.0.0.0"]"#, #"clusterCIDRs: "10.0.0.0" is no network"#),
+        (#", "clusterCIDRs": "10.0.0.0/8""#, "clusterCIDRs: expected an array of strings"),
+        (#", "clusterCIDRs": ["10.0.0.0/8"], "ipMasq": 1"#, "ipMasq: expected true or false"),
+    ])
+    func `what is to be masqueraded must be known`(keys: String, message: String) {
+        let error = #expect(throws: CNIError.self) { try routed(leased("10.244.1.7/24"), keys) }
+        #expect(error?.code == .invalidConfiguration && error?.message.hasPrefix(message) == true)
+    }
+
+    @Test func `the cluster's ranges decide what is masqueraded`() throws {
+        let sources = { (keys: String) throws in
+            let request = try request(#""ipam": {"type": "host-local"}\#(keys)"#)
+            let configuration = try FairleadConfiguration(request.configuration, arguments: CNIArguments())
+            return try configuration.masquerading.sources(of: [IPAddress("10.244.1.7")!, IPAddress("fd00::7")!])
+        }
+        let ranges = #", "clusterCIDRs": ["10.244.1.9/16", "10.244.0.0/16"]"#
+        // Of a family without a range nothing is known, and nothing is done.
+        #expect(try sources(ranges) == [.init(IPAddress("10.244.1.7")!, inside: [IPPrefix("10.244.0.0/16")!])])
+        #expect(try sources("") == [] && sources(ranges + #", "ipMasq": false"#) == [])
+        let error = #expect(throws: CNIError.self) { try sources(ranges + #", "ipMasq": true"#) }
+        #expect(error?.message == "clusterCIDRs: no range of the family of fd00::7, and ipMasq is true")
+    }
+
+    @Test func `bandwidth is limited by annotations where nothing else is said`() throws {
+        let limits = { (keys: String) throws in
+            let request = try request(#""ipam": {"type": "host-local"}\#(keys)"#)
+            return try FairleadConfiguration(request.configuration, arguments: CNIArguments()).bandwidth
+        }
+        let annotations = { (ingress: String, egress: String) in
+            #""io.kubernetes.cri.pod-annotations": {"kubernetes.io/ingress-bandwidth": "\#(ingress)", "#
+                + #""kubernetes.io/egress-bandwidth": "\#(egress)", "other": "1"}"#
+        }
+        let runtime = { (text: String) in #", "runtimeConfig": {\#(text)}"# }
+        let annotated = try limits(runtime(annotations("10M", "1.5Ki")))
+        #expect(annotated.ingress?.rate == 1_250_000 && annotated.ingress?.burst == 33_554_432)
+        #expect(annotated.egress?.rate == 192)
+        for (text, rate) in [("8k", 1000), ("1e3", 125), ("0.5G", 62_500_000), ("8000000m", 1000)] {
+            #expect(try limits(runtime(annotations(text, ""))).ingress?.rate == UInt64(rate), "\(text)")
+        }
+        #expect(try limits(runtime(annotations("", ""))).isEmpty)
+        // What the runtime made of them itself counts, also where that is nothing; and the configuration before all.
+        let both = #""bandwidth": {"IngressRate": 8000, "IngressBurst": 8000}, "# + annotations("10M", "10M")
+        #expect(try limits(runtime(both)).ingress?.rate == 1000 && limits(runtime(both)).egress == nil)
+        let own = #", "egressRate": 16000, "egressBurst": 8000"#
+        #expect(try limits(own + runtime(both)).egress?.rate == 2000 && limits(own + runtime(both)).ingress == nil)
+        for (text, message) in [
+            ("fast", #""fast" is no quantity such as 10M"#), ("10", "resource is unreasonably small (< 1kbit)"),
+            ("2P", "resource is unreasonably large (> 1Pbit)"), ("nan", #""nan" is no quantity"#),
+            ("-1M", #""-1M" is no quantity"#), ("0x1p30", #""0x1p30" is no quantity"#),
+        ] {
+            let error = #expect(throws: CNIError.self) { try limits(runtime(annotations(text, ""))) }
+            #expect(
+                error?.message.hasPrefix(
+                    "runtimeConfig.io.kubernetes.cri.pod-annotations.kubernetes.io/ingress-bandwidth: \(message)")
+                    == true, "\(error?.message ?? "")")
+        }
+    }
+
+    @Test func `name servers are the runtime's, or else the configuration's, or else the IPAM plugin's`() throws {
+        var result = leased("10.244.1.7/24")
+        result.nameService.nameservers = ["192.0.2.1"]
+        let servers = { (keys: String) throws in try routed(result, keys).nameService }
+        #expect(try servers("").nameservers == ["192.0.2.1"])
+        let own = #", "dns": {"nameservers": ["192.0.2.2"], "domain": "a.example"}"#
+        #expect(try servers(own).nameservers == ["192.0.2.2"] && servers(own).domain == "a.example")
+        let runtime = #", "runtimeConfig": {"dns": {"Servers": ["192.0.2.3"], "Searches": ["b"], "Options": ["c"]}}"#
+        let last = try servers(own + runtime)
+        #expect(last.nameservers == ["192.0.2.3"] && last.search == ["b"] && last.options == ["c"] && last.domain == "")
+        #expect(try servers(own + #", "runtimeConfig": {"dns": {"Servers": null}}"#).nameservers == ["192.0.2.2"])
     }
 
     @Test func `the Ethernet address is asked for in three places, the runtime's last`() throws {
