@@ -68,8 +68,8 @@ import Testing
             ])
         let added = try node.run("fairlead", "ADD", configuration, netns: pod.path)
         let host = try #require(added.json["interfaces"]?.array?.first?.object?["name"]?.string)
-        let shown = { try node.namespace.output(of: "tc", "qdisc", "show", "dev", host) }
-        #expect(try shown().contains("rate 16Mbit"), "\(try shown())")
+        let shown = try node.namespace.output(of: "tc", "qdisc", "show", "dev", host)
+        #expect(shown.contains("rate 16Mbit"), "\(shown)")
         let previous = configuration.with("prevResult", .object(added.json))
         #expect(try node.run("fairlead", "CHECK", previous, netns: pod.path).outcome == Outcome())
         _ = try node.namespace.output(of: "tc", "qdisc", "del", "dev", host, "root")
