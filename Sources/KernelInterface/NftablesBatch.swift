@@ -33,6 +33,10 @@ struct NftablesBatch: ~Copyable {
         bytes.append { _ = nftnl_batch_end($0, sequence) }
     }
 
+    /// Marks the last message as the one to acknowledge, and leaves the end of the batch away: the kernel then validates
+    /// all of it and takes it back.
+    mutating func finishAsCheck() { bytes.flagLast(UInt16(NLM_F_ACK)) }
+
     /// Which change a failing message belongs to.
     func subject(of sequence: UInt32, in changes: [Change]) -> String? {
         guard let index = starts.lastIndex(where: { $0 <= sequence }), sequence != firstSequence else { return nil }

@@ -62,8 +62,31 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
         guard !changes.isEmpty else { return }
         var batch = NftablesBatch(table: table)
         for change in changes { batch.append(change, owned: owned) }
+        batch.finish()
         try send(&batch, changes)
     }
+
+    /// Has the kernel judge the changes as `apply` would, and carry out none of them.
+    public func check(_ changes: [Change], to table: TableName, owned: Bool = false) throws(KernelError) {
+        guard !changes.isEmpty else { return }
+        var batch = NftablesBatch(table: table)
+        for change in changes { batch.append(change, owned: owned) }
+        batch.finishAsCheck()
+        try send(&batch, changes)
+    }
+
+    /// Whether the kernel can keep others out of a table, and keep the table when its owner ends (Linux 6.9).
+    public func knowsOwnership() throws(KernelError) -> Bool {
+        do {
+            try check([.addTable], to: TableName(.inet, "fairlead-ownership"), owned: true)
+            return true
+        } catch where error.errno == .notSupported {
+            return false
+        }
+    }
+
+    /// The number by which the kernel tells others who changed something.
+    public var portNumber: UInt32 { mnl_socket_get_portid(handle) }
 
     /// Removes a table and everything in it. A table that is not there is no error.
     public func removeTable(_ table: TableName) throws(KernelError) {
@@ -76,7 +99,6 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
 
     func send(_ batch: inout NftablesBatch, _ changes: [Change]) throws(KernelError) {
         let operation = "change table \(batch.table)"
-        batch.finish()
         if batch.bytes.count > 1 << 21 { growBuffers(to: batch.bytes.count * 2) }
         let sent = mnl_socket_sendto(handle, batch.bytes.contents.baseAddress, batch.bytes.count)
         guard sent == batch.bytes.count else { throw lastError(operation) }

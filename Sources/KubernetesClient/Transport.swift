@@ -13,7 +13,8 @@ actor Transport {
     struct Patience: Sendable {
         var connection = Duration.seconds(10)
         var answer = Duration.seconds(60)
-        /// A server sends bookmarks about every minute; one that says nothing for longer may be gone.
+        /// A server sends a watch its first bookmark within two minutes and then one about every minute; one that says
+        /// nothing for longer may be gone.
         var silence = Duration.seconds(150)
     }
 

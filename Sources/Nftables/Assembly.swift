@@ -90,6 +90,19 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     /// How many elements objects have in the frame's sets; those of sets of their own do not count.
     public var memberCount: Int { holders.values.reduce(0) { $0 + $1.count } }
 
+    /// What an object contributes at the moment; nil where that is nothing.
+    public func contribution(of owner: Owner) -> Contribution? {
+        guard let record = records[owner] else { return nil }
+        var contribution = Contribution()
+        contribution.members = record.claims.compactMap { claim in
+            let element = rivals[claim]?[owner] ?? ruleset.sets[claim.set]?.elements[claim.key]
+            return element.map { Contribution.Member($0, in: claim.set) }
+        }
+        for name in record.chains { contribution.chains[name] = ruleset.chains[name] }
+        for name in record.sets { contribution.sets[name] = ruleset.sets[name] }
+        return contribution
+    }
+
     /// Replaces what an object contributes; nil when it is gone.
     public mutating func set(_ contribution: Contribution?, for owner: Owner) {
         let new = contribution ?? Contribution()

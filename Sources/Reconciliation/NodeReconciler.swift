@@ -20,6 +20,8 @@ public enum NodeEvent: Sendable {
     case attachments([LocalAttachment])
     /// Links, routes, neighbours or addresses changed in the kernel, maybe by somebody else.
     case kernelChanged
+    /// Somebody changed nftables tables, maybe ours; told only where ours are not owned.
+    case rulesetChanged(RulesetChanges)
 }
 
 /// What a pass over the node came to.
@@ -34,6 +36,8 @@ public struct SyncReport: Hashable, Sendable {
     public var notes: [Note] = []
     /// What the kernel refused; tried again.
     public var errors: [String] = []
+    /// After how long another pass is worth while though nothing new has happened; nil where there is nothing to retry.
+    public var retryAfter: Duration?
     /// How each component's pass went; none for a component that had nothing to look at.
     public var passes: [ComponentPass] = []
     /// How many elements of sets and maps each component has programmed.
@@ -80,6 +84,9 @@ public actor NodeReconciler {
         public var denialLog: DenialLog
         /// Where the count of policy epochs begins, and the field of the conntrack mark that holds it.
         public var firstEpoch: PolicyEpoch
+        /// Whether the nftables tables belong to the agent alone, where the kernel can see to it. Where they do not,
+        /// `NodeEvent.rulesetChanged` is to be told, and what others did is undone.
+        public var ownsTables = true
 
         public init(
             nodeName: String, components: Set<Component> = Set(Component.allCases),
@@ -106,6 +113,7 @@ public actor NodeReconciler {
     /// Whether the sources' whole lists came in since the last pass.
     private var hasFreshList = false
     private var needsOverlayPass = true
+    private var setbacks: [Component: Setback] = [:]
     private var sourceNotes: [Note] = []
     private var revision = ""
 
@@ -115,9 +123,10 @@ public actor NodeReconciler {
     public init(_ configuration: Configuration, logger: Logger) throws(KernelError) {
         self.configuration = configuration
         self.logger = logger
-        services = try ServiceDataplane(nodeName: configuration.nodeName, settings: configuration.services)
+        services = try ServiceDataplane(nodeName: configuration.nodeName, settings: configuration.services, owned: configuration.ownsTables)
         policy = try PolicyDataplane(
-            nodeName: configuration.nodeName, log: configuration.denialLog, epoch: configuration.firstEpoch)
+            nodeName: configuration.nodeName, log: configuration.denialLog, epoch: configuration.firstEpoch,
+            owned: configuration.ownsTables)
         overlay = try OverlayDataplane(nodeName: configuration.nodeName, configuration: configuration.overlay)
     }
 
@@ -133,6 +142,9 @@ public actor NodeReconciler {
             case .kernelChanged:
                 needsOverlayPass = true
                 services.needsLocalAddresses = true
+            case .rulesetChanged(let changes):
+                services.heed(changes)
+                policy.heed(changes)
             }
         }
         // Why there are none yet is for the source to say.
@@ -174,6 +186,8 @@ public actor NodeReconciler {
         report.flowSweep = services.takeFlowSweep()
         if configuration.components.contains(.services) { report.elements[.services] = services.elementCount }
         if configuration.components.contains(.policy) { report.elements[.policy] = policy.elementCount }
+        report.retryAfter = setbacks.values.map(\.retryAfter).min()
+        if services.isIncomplete { report.retryAfter = min(report.retryAfter ?? .seconds(30), .seconds(30)) }
         return report
     }
 
@@ -183,8 +197,13 @@ public actor NodeReconciler {
     ) {
         guard configuration.components.contains(component) else { return }
         let start = ContinuousClock.now
+        if let setback = setbacks[component], start < setback.pauseEnd {
+            report.errors.append("\(component.rawValue): \(setback.error)")
+            return
+        }
         do {
             let changes = try body()
+            setbacks[component] = nil
             report.changes += changes
             report.passes.append(
                 ComponentPass(component: component, duration: ContinuousClock.now - start, changes: changes))
@@ -194,10 +213,30 @@ public actor NodeReconciler {
                     metadata: ["component": "\(component.rawValue)", "changes": "\(changes)", "revision": "\(revision)"])
             }
         } catch {
+            setbacks[component] = Setback(error, after: setbacks[component], at: .now)
             report.errors.append("\(component.rawValue): \(error)")
             report.passes.append(
                 ComponentPass(component: component, duration: ContinuousClock.now - start, error: "\(error)"))
             logger.error("The kernel refused", metadata: ["component": "\(component.rawValue)", "error": "\(error)"])
         }
+    }
+}
+
+/// What a component could not do, and when it is to try again.
+///
+/// Each attempt reads the whole table, so that a kernel which goes on refusing must not be asked at every event.
+private struct Setback {
+    let error: KernelError
+    let failures: Int
+    /// No attempt before this, whatever happens; the first is repeated at the next event.
+    let pauseEnd: ContinuousClock.Instant
+    let retryAfter: Duration
+
+    init(_ error: KernelError, after last: Setback?, at now: ContinuousClock.Instant) {
+        self.error = error
+        failures = (last?.failures ?? 0) + 1
+        // Twice as long each time, up to 16 seconds, and never the same on all nodes of a cluster.
+        retryAfter = .milliseconds(Int.random(in: 500...1000) << min(failures - 1, 4))
+        pauseEnd = failures == 1 ? now : now + retryAfter
     }
 }

@@ -13,15 +13,18 @@ struct PolicyDataplane: ~Copyable {
     private var epoch: PolicyEpoch
 
     /// - Parameter epoch: the one to begin with where the kernel holds none.
-    init(nodeName: String, log: DenialLog, epoch: PolicyEpoch) throws(KernelError) {
+    init(nodeName: String, log: DenialLog, epoch: PolicyEpoch, owned: Bool) throws(KernelError) {
         self.epoch = epoch
         compiler = PolicyCompiler(nodeName: nodeName, log: log)
-        table = try AssembledTable(frame: PolicyTable.frame(on: compiler.node, epoch: epoch))
+        table = try AssembledTable(frame: PolicyTable.frame(on: compiler.node, epoch: epoch), owned: owned)
     }
 
     mutating func apply(_ event: ObjectEvent) { compiler.apply(event) }
 
     mutating func setAttachments(_ attachments: [LocalAttachment]) { compiler.setAttachments(attachments) }
+
+    /// Has the table read again where somebody else may have changed it.
+    mutating func heed(_ changes: RulesetChanges) { table.heed(changes) }
 
     var notes: [Note] { compiler.notes }
 
@@ -29,7 +32,7 @@ struct PolicyDataplane: ~Copyable {
 
     mutating func commit() throws(KernelError) -> Int {
         let update = compiler.takeContributions()
-        for (owner, contribution) in update.contributions { table.assembly.set(contribution, for: owner) }
+        for (owner, contribution) in update.contributions { table.set(contribution, for: owner) }
         for (name, chain) in update.frameChains { table.assembly.setFrameChain(name, chain) }
         if table.isSynced {
             if update.isRestrictive { setEpoch(epoch.next) }

@@ -16,9 +16,9 @@ struct ServiceDataplane: ~Copyable {
     /// Set when the machine's addresses may have changed.
     var needsLocalAddresses = true
 
-    init(nodeName: String, settings: ServiceSettings) throws(KernelError) {
+    init(nodeName: String, settings: ServiceSettings, owned: Bool) throws(KernelError) {
         let node = NodeContext(name: nodeName, settings: settings)
-        let table = try AssembledTable<NamespacedName>(frame: ServiceTable.frame(on: node))
+        let table = try AssembledTable<NamespacedName>(frame: ServiceTable.frame(on: node), owned: owned)
         let links = try RouteSocket.open()
         compiler = ServiceCompiler(node: node)
         self.table = table
@@ -51,9 +51,9 @@ struct ServiceDataplane: ~Copyable {
     mutating func commit() throws(KernelError) -> Int {
         try followNode()
         for (service, contribution) in compiler.takeContributions() {
-            table.assembly.set(contribution, for: service)
+            table.set(contribution, for: service)
         }
-        let changes = try table.commit()
+        let changes = try table.commitWithoutRefused()
         let start = ContinuousClock.now
         guard let forgotten = try forgetStaleFlows(after: changes, in: table.assembly.ruleset) else {
             return changes.count
@@ -70,9 +70,22 @@ struct ServiceDataplane: ~Copyable {
 
     var elementCount: Int { table.assembly.memberCount }
 
-    /// The claims on an address and port that another service has.
+    /// Has the table read again where somebody else may have changed it.
+    mutating func heed(_ changes: RulesetChanges) { table.heed(changes) }
+
+    /// Whether some service is left out, to be tried again.
+    var isIncomplete: Bool { !table.refused.isEmpty }
+
+    /// The services that are left out because the kernel refuses their rules, and the claims on an address and port that
+    /// another service has.
     var notes: [Note] {
-        table.assembly.contested.map { claim in
+        let refused = table.refused.sorted { $0.key < $1.key }.map { service, refusal in
+            Note(
+                object: ObjectReference(.service, service),
+                message: "the kernel refuses its rules; it is left out, and tried again when it changes and every "
+                    + "\(AssembledTable<NamespacedName>.patience.components.seconds) seconds: \(refusal.error)")
+        }
+        return refused + table.assembly.contested.map { claim in
             Note(
                 object: ObjectReference(.service, claim.owner), field: "spec.ports",
                 message: "an address and port of \(claim.member.set) (\(claim.member.element.comment ?? "")) is already "

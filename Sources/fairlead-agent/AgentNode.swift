@@ -67,13 +67,14 @@ struct AgentNode {
         let state = DutyState(nodeName: name, components: components, limit: configuration.syncPeriod * 2)
         let ports = HealthCheckPorts(
             state: state, settings: configuration.services, nodeName: name, events: events, logger: logger)
-        let reconciler = try NodeReconciler(
-            NodeReconciler.Configuration(
-                nodeName: name, components: components,
-                overlay: OverlayConfiguration(mode: command.overlay, vni: command.vni, port: command.vxlanPort),
-                services: configuration.services, denialLog: .init(group: command.denialLogGroup),
-                firstEpoch: command.conntrackMask.first),
-            logger: logger)
+        let ownsTables = try !command.sharedTables && NftablesSocket.open().knowsOwnership()
+        var settings = NodeReconciler.Configuration(
+            nodeName: name, components: components,
+            overlay: OverlayConfiguration(mode: command.overlay, vni: command.vni, port: command.vxlanPort),
+            services: configuration.services, denialLog: .init(group: command.denialLogGroup),
+            firstEpoch: command.conntrackMask.first)
+        settings.ownsTables = ownsTables
+        let reconciler = try NodeReconciler(settings, logger: logger)
         var services: [any ServiceLifecycle.Service] = [
             ReconcilerService(
                 reconciler: reconciler, mailbox: mailbox, status: try StatusFile(command.stateDir, node: name),
@@ -85,6 +86,7 @@ struct AgentNode {
             events,
             NodeArrival(name: name, state: state, settings: configuration.services, logger: logger),
         ]
+        if !ownsTables { services.append(try RulesetChangeSource(mailbox: mailbox)) }
         if components.contains(.services) {
             services += [ports, KubeProxyWatch(state: state, takesOver: command.takeOver, logger: logger)]
         }

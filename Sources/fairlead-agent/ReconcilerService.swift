@@ -16,12 +16,16 @@ struct ReconcilerService: ServiceLifecycle.Service {
     func run() async throws {
         var known: Set<Note> = []
         var retry: Task<Void, Never>?
+        var window = CoalescingWindow()
         for await _ in mailbox.bell.cancelOnGracefulShutdown() {
             // This pass tries again whatever the last one could not do.
             retry?.cancel()
+            let pause = window.pause(at: .now)
+            if pause > .zero { try? await Task.sleep(for: pause) }
             let happened = mailbox.takeAll()
             state.taken(happened)
             let report = await reconciler.apply(happened)
+            window.passed(at: .now)
             state.reported(report)
             ports.changed()
             let notes = Set(report.notes)
@@ -33,15 +37,15 @@ struct ReconcilerService: ServiceLifecycle.Service {
             }
             known = notes
             status.write(report, logger: logger)
-            retry = report.errors.isEmpty ? nil : wakeLater()
+            retry = report.retryAfter.map { wake(after: $0) }
         }
     }
 
-    /// Rings in a second, unless cancelled.
-    private func wakeLater() -> Task<Void, Never> {
+    /// Rings after a while, unless cancelled.
+    private func wake(after delay: Duration) -> Task<Void, Never> {
         let mailbox = mailbox
         return Task {
-            if (try? await Task.sleep(for: .seconds(1))) != nil { mailbox.wake() }
+            if (try? await Task.sleep(for: delay)) != nil { mailbox.wake() }
         }
     }
 }

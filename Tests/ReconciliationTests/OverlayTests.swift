@@ -23,11 +23,13 @@ final class NodeBed {
         self.routes = routes
     }
 
-    func reconciler(_ components: Set<Component>) throws -> NodeReconciler {
+    func reconciler(_ components: Set<Component>, ownsTables: Bool = true) throws -> NodeReconciler {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
+        var configuration = NodeReconciler.Configuration(nodeName: "n1", components: components)
+        configuration.ownsTables = ownsTables
         return try namespace.withEntered { () throws(KernelError) in
-            try NodeReconciler(.init(nodeName: "n1", components: components), logger: logger)
+            try NodeReconciler(configuration, logger: logger)
         }
     }
 
