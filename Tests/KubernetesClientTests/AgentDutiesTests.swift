@@ -8,7 +8,9 @@ import Testing
 @testable import KubernetesClient
 
 /// What a node's agent does beside programming, seen from outside: a process in a network namespace of its own.
-@Suite struct AgentDutiesTests {
+///
+/// One at a time: each waits for other processes, and so holds one of the few threads that the others' deadlines need.
+@Suite(.serialized) struct AgentDutiesTests {
     /// A node with loopback and an address of its own, a folder, and agents started in it.
     private final class Bed {
         let folder: TemporaryFolder
