@@ -25,6 +25,21 @@ extension RouteSocket {
         try socket.exchange(request, for: "set bridge port \(name(of: index))")
     }
 
+    /// How its bridge treats a link; nil where the link is no bridge's port.
+    ///
+    /// Equivalent to `ip -d link show PORT`. The corresponding message is `RTM_GETLINK`.
+    public func bridgePort(_ link: Int32) throws(KernelError) -> BridgePort? {
+        let operation = "look at bridge port \(name(of: link))"
+        let request = AttributeWriter.message(type: UInt16(RTM_GETLINK), flags: 0) { message in
+            message.appendLinkHeader(family: UInt8(AF_UNSPEC), index: link)
+        }
+        var port: BridgePort?
+        try socket.exchange(request, for: operation) { _, message throws(DecodeError) in
+            port = try BridgeMessages.port(in: message)
+        }
+        return port
+    }
+
     /// Makes a bridge keep the VLANs of its ports apart; `EOPNOTSUPP` from a kernel that cannot.
     ///
     /// Equivalent to `ip link set BRIDGE type bridge vlan_filtering 1`. The corresponding message is `RTM_NEWLINK`.
@@ -115,6 +130,26 @@ enum BridgeMessages {
                 }
             }
         }
+    }
+
+    /// What the kernel's description of a link says of it as a bridge's port; nil where it is none.
+    static func port(in message: Span<UInt8>) throws(DecodeError) -> BridgePort? {
+        var (kind, port): (String?, BridgePort) = (nil, BridgePort(isHairpin: false, isIsolated: false))
+        try message.forEachAttribute(from: MessageHeader.size + 16) { type, value throws(DecodeError) in
+            guard type == UInt16(IFLA_LINKINFO) else { return }
+            try value.forEachAttribute { type, value throws(DecodeError) in
+                if type == UInt16(IFLA_INFO_SLAVE_KIND) { kind = value.text() }
+                guard type == UInt16(IFLA_INFO_SLAVE_DATA) else { return }
+                try value.forEachAttribute { type, value throws(DecodeError) in
+                    switch Int(type) {
+                    case IFLA_BRPORT_MODE: port.isHairpin = try value.integer(as: UInt8.self) != 0
+                    case IFLA_BRPORT_ISOLATED: port.isIsolated = try value.integer(as: UInt8.self) != 0
+                    default: break
+                    }
+                }
+            }
+        }
+        return kind == "bridge" ? port : nil
     }
 
     /// The number in the kernel's description of a bridge; nil where it has none, as from a kernel without VLANs.

@@ -16,6 +16,8 @@ public struct ObservedAttachment: Sendable {
     public var hostNeighbors: [Neighbor] = []
     /// The bridge, where the attachment has one.
     public var bridge: Link?
+    /// How the bridge treats the host's end of the veth.
+    public var port: BridgePort?
 
     public init() {}
 }
@@ -128,6 +130,16 @@ extension ObservedAttachment {
         guard link.bridge == bridge.index else {
             throw CNIError(
                 .internal, "CNI veth created for bridge \(name) was not found", details: "\(link.name) is no port")
+        }
+    }
+
+    /// Fails where the bridge treats the pod's port otherwise than the configuration says; more than that is others'.
+    public func checkPort(_ expected: BridgePort, named name: InterfaceName) throws(CNIError) {
+        if expected.isHairpin, port?.isHairpin != true {
+            throw CNIError(.internal, "port \(name) is not hairpin", details: "hairpinMode is true")
+        }
+        if expected.isIsolated, port?.isIsolated != true {
+            throw CNIError(.internal, "port \(name) is not isolated", details: "portIsolation is true")
         }
     }
 

@@ -103,10 +103,16 @@ struct BridgePlugin: Plugin {
             let host = try RouteSocket.open()
             observed.bridge = try host.link(named: bridge)
             observed.hostInterface = try host.link(named: port)
+            if let link = observed.hostInterface { observed.port = try host.bridgePort(link.index) }
         }
         try observed.checkPod(of: request, against: previous)
         try observed.checkBridged(request.attachment, bridge: bridge, against: previous)
-        if try request.configuration.reader.bool("macspoofchk") == true, let mac = observed.podInterface?.mac {
+        let reader = request.configuration.reader
+        try observed.checkPort(
+            BridgePort(
+                isHairpin: try reader.bool("hairpinMode") == true, isIsolated: try reader.bool("portIsolation") == true),
+            named: port)
+        if try reader.bool("macspoofchk") == true, let mac = observed.podInterface?.mac {
             try SpoofCheck.check(port, mac, for: request.tag)
         }
         try checkMasquerade(of: request, against: previous)

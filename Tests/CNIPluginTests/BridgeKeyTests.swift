@@ -84,6 +84,23 @@ import Testing
         #expect(try pods[1].links().count == 1)
     }
 
+    @Test(arguments: [("hairpinMode", "hairpin"), ("portIsolation", "isolated")])
+    func `CHECK misses what the port should be`(key: String, word: String) throws {
+        let node = try Node()
+        let pod = try node.pod()
+        let (configuration, added) = try add(
+            node, pod, id: "c0", (["hairpinMode": false] as JSONObject).with(key, true))
+        let port = try #require(added.json["interfaces"]?.array?[1].object?["name"]?.string)
+        let check = {
+            try node.run(
+                "bridge", "CHECK", configuration.with("prevResult", .object(added.json)), id: "c0", netns: pod.path
+            ).message
+        }
+        #expect(try check() == "")
+        _ = try node.namespace.output(of: "bridge", "link", "set", "dev", port, word, "off")
+        #expect(try check() == "port \(port) is not \(word)")
+    }
+
     @Test(arguments: [["vlan": 100], ["vlanTrunk": [["minID": 5, "maxID": 7]]]] as [JSONObject])
     func `a VLAN is set, or it is said that the kernel has none`(keys: JSONObject) throws {
         let node = try Node()
