@@ -42,6 +42,11 @@ public struct HostLocalConfiguration: Sendable {
         return path.isEmpty ? "/var/lib/cni/networks" : path
     }
 
+    /// Whether leases hold beyond a reboot, for containers that come back with the addresses they had.
+    public static func keepsLeasesOverReboot(_ configuration: NetworkConfiguration) throws(CNIError) -> Bool {
+        try configuration.reader.object("ipam").bool("keepLeasesOverReboot") ?? false
+    }
+
     private static func sets(
         _ reader: ConfigurationReader, _ key: String
     ) throws(CNIError) -> [[Result<AddressRange, RangeError>]] {

@@ -18,18 +18,27 @@ public struct StateDirectory: ~Copyable, Sendable {
 
     /// Opens a directory, and with `create` first makes it and its missing parents with `mode`.
     public static func open(_ path: String, create: Bool, mode: UInt32 = 0o755) throws(KernelError) -> StateDirectory {
+        let operation = "open directory \(path)"
+        // Looked for first: once it is there, which is nearly always, its parents are as well.
         if create {
-            var position = path.utf8.startIndex
-            while position != path.utf8.endIndex {
-                position = path.utf8[position...].dropFirst().firstIndex(of: UInt8(ascii: "/")) ?? path.utf8.endIndex
-                let parent = String(path[..<position])
-                if mkdir(parent, mode) != 0, errno != EEXIST, errno != EISDIR {
-                    throw KernelError(operation: "create directory \(parent)", errno: Errno(rawValue: errno))
-                }
+            do {
+                return StateDirectory(owning: try Descriptor.open(path, O_RDONLY | O_DIRECTORY, for: operation), path: path)
+            } catch where error.errno == .noSuchFileOrDirectory {
+                try makeAll(path, mode: mode)
             }
         }
-        let descriptor = try Descriptor.open(path, O_RDONLY | O_DIRECTORY, for: "open directory \(path)")
-        return StateDirectory(owning: descriptor, path: path)
+        return StateDirectory(owning: try Descriptor.open(path, O_RDONLY | O_DIRECTORY, for: operation), path: path)
+    }
+
+    private static func makeAll(_ path: String, mode: UInt32) throws(KernelError) {
+        var position = path.utf8.startIndex
+        while position != path.utf8.endIndex {
+            position = path.utf8[position...].dropFirst().firstIndex(of: UInt8(ascii: "/")) ?? path.utf8.endIndex
+            let parent = String(path[..<position])
+            if mkdir(parent, mode) != 0, errno != EEXIST, errno != EISDIR {
+                throw KernelError(operation: "create directory \(parent)", errno: Errno(rawValue: errno))
+            }
+        }
     }
 
     /// A directory within this one; `ENOENT` where it is missing and not to be created.
@@ -38,11 +47,17 @@ public struct StateDirectory: ~Copyable, Sendable {
     ) throws(KernelError) -> StateDirectory {
         let operation = "open directory \(path)/\(name)"
         try FileName.check(name, for: operation)
-        if create, mkdirat(descriptor.rawValue, name, mode) != 0, errno != EEXIST {
-            throw KernelError(operation: "create directory \(path)/\(name)", errno: Errno(rawValue: errno))
+        let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW
+        let inner = "\(path)/\(name)"
+        if create {
+            if let opened = try descriptor.openIfPresent(name, flags, for: operation) {
+                return StateDirectory(owning: opened, path: inner)
+            }
+            if mkdirat(descriptor.rawValue, name, mode) != 0, errno != EEXIST {
+                throw KernelError(operation: "create directory \(inner)", errno: Errno(rawValue: errno))
+            }
         }
-        let opened = try descriptor.open(name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, for: operation)
-        return StateDirectory(owning: opened, path: "\(path)/\(name)")
+        return StateDirectory(owning: try descriptor.open(name, flags, for: operation), path: inner)
     }
 
     /// The names in the directory, in no order, without half-made files of ours and without names that are not UTF-8.
@@ -134,6 +149,10 @@ public struct StateDirectory: ~Copyable, Sendable {
             return true
         } catch where error.errno == .noSuchFileOrDirectory {
             return false
+        } catch where error.errno == .readOnlyFileSystem {
+            // Said before the kernel has looked whether there is anything to remove.
+            if try contains(name) { throw error }
+            return false
         }
     }
 
@@ -151,7 +170,8 @@ public struct StateDirectory: ~Copyable, Sendable {
     public func lock(_ name: String, timeout: Duration) throws(KernelError) -> FileLock {
         let operation = "lock \(path)/\(name)"
         try FileName.check(name, for: operation)
-        let flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK
+        // For reading: on a filesystem that has become read-only what is there can still be locked.
+        let flags = O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK
         return try FileLock(
             locking: descriptor.open(name, flags, mode: 0o644, for: operation), timeout: timeout, for: operation)
     }

@@ -113,7 +113,7 @@ extension StateDirectory {
     }
 
     /// Tries `body` with one name after the other until one is not taken.
-    private func withFreeName<Result: ~Copyable>(
+    func withFreeName<Result: ~Copyable>(
         _ body: (String) throws(KernelError) -> Result
     ) throws(KernelError) -> Result {
         while true {

@@ -1,5 +1,5 @@
 internal import AddressAllocation
-internal import KernelInterface
+public import KernelInterface
 internal import NetworkAddresses
 internal import SystemPackage
 
@@ -11,31 +11,45 @@ internal import SystemPackage
 /// lock.
 public struct LeaseStore: ~Copyable {
     let directory: StateDirectory
+    /// The boot that leases are good for; nil where they are as good after a reboot as before, for containers that come
+    /// back with their addresses.
+    let boot: Boot?
+    let lockTimeout: Duration
 
     /// The folder of our own files among the leases. Its name hides it from a person, and host-local, which reads every
     /// file beneath the network's folder, finds no owner in them.
     static let bookkeepingName = ".fairlead"
 
-    /// No work on the store takes a tenth of this.
-    private static let lockTimeout = Duration.seconds(20)
-
-    private init(directory: consuming StateDirectory) { self.directory = directory }
+    /// No work on the store takes a tenth of this, but for the first look at a folder of some 100,000 leases.
+    public static let standardLockTimeout = Duration.seconds(20)
 
     /// Opens the store of a network, made when missing.
-    public static func open(_ dataDirectory: String, network: String) throws(LeaseError) -> LeaseStore {
+    ///
+    /// - Parameter boot: The running one; nil where the leases of an earlier boot are as good as others, and new ones
+    ///   must be safely on disk.
+    /// - Parameter lockTimeout: How long to wait for another process.
+    public static func open(
+        _ dataDirectory: String, network: String, boot: Boot? = .current, lockTimeout: Duration = standardLockTimeout
+    ) throws(LeaseError) -> LeaseStore {
         do {
             let parent = try StateDirectory.open(dataDirectory, create: true)
-            return LeaseStore(directory: try parent.subdirectory(network, create: true))
+            return LeaseStore(
+                directory: try parent.subdirectory(network, create: true), boot: boot,
+                lockTimeout: lockTimeout)
         } catch {
             throw .inputOutput(error)
         }
     }
 
     /// Opens the store of a network; nil where the network has none, and so no leases.
-    public static func openExisting(_ dataDirectory: String, network: String) throws(LeaseError) -> LeaseStore? {
+    public static func openExisting(
+        _ dataDirectory: String, network: String, boot: Boot? = .current, lockTimeout: Duration = standardLockTimeout
+    ) throws(LeaseError) -> LeaseStore? {
         do {
             let parent = try StateDirectory.open(dataDirectory, create: false)
-            return LeaseStore(directory: try parent.subdirectory(network, create: false))
+            return LeaseStore(
+                directory: try parent.subdirectory(network, create: false), boot: boot,
+                lockTimeout: lockTimeout)
         } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
             return nil
         } catch {
@@ -45,11 +59,20 @@ public struct LeaseStore: ~Copyable {
 
     /// Runs `body` under the lock with an index that is complete, and notes that it still is.
     func withLock<Result>(_ body: (borrowing LeaseIndex) throws -> Result) throws(LeaseError) -> Result {
-        do {
-            let lock = try directory.lock("lock", timeout: Self.lockTimeout)
-            let index = try LeaseIndex.open(in: directory)
+        try locked {
+            let index = try LeaseIndex.open(in: self)
             let result = try body(index)
-            try index.noteComplete(for: directory)
+            // Where that fails, for want of space, the next process makes the index again.
+            try? index.noteComplete(for: directory)
+            return result
+        }
+    }
+
+    /// Runs `body` under the lock.
+    func locked<Result>(_ body: () throws -> Result) throws(LeaseError) -> Result {
+        do {
+            let lock = try directory.lock("lock", timeout: lockTimeout)
+            let result = try body()
             _ = consume lock
             return result
         } catch let error as LeaseError {
@@ -68,15 +91,31 @@ public struct LeaseStore: ~Copyable {
 
     // MARK: - Single leases
 
-    /// What the file of an address says; nil where there is no file, or nothing in it.
-    func content(_ address: IPAddress) throws(KernelError) -> LeaseFile? {
-        try directory.read(address.description, limit: LeaseFile.sizeLimit).flatMap { LeaseFile(parsing: $0) }
+    /// What there is under the name of an address.
+    func state(of address: IPAddress) throws(KernelError) -> LeaseState {
+        do throws(KernelError) {
+            guard let bytes = try directory.read(address.description, limit: LeaseFile.sizeLimit) else { return .free }
+            return LeaseFile(parsing: bytes).map(LeaseState.leased) ?? .abandoned
+        } catch  where LeaseState.obstacles.contains(error.errno) {
+            return .unreadable
+        }
+    }
+
+    /// Who has an address by its lease's own word; nil where nobody is known to have it.
+    func holder(of address: IPAddress) throws(KernelError) -> LeaseFile? {
+        if case .leased(let file) = try state(of: address) { file } else { nil }
     }
 
     /// The addresses that are leased to an owner by the leases' own word.
     func addresses(of owner: LeaseFile, in index: borrowing LeaseIndex) throws(KernelError) -> [IPAddress] {
         var held: [IPAddress] = []
-        for address in try index.addresses(of: owner) where try content(address) == owner { held.append(address) }
+        for address in try index.addresses(of: owner) where try holder(of: address) == owner { held.append(address) }
         return held
+    }
+
+    /// Whether a lease was made before this boot, by the clock as it is set now.
+    func isOlderThanBoot(_ address: IPAddress) throws(KernelError) -> Bool {
+        guard let boot else { return false }
+        return try directory.changeTime(of: address.description).map { $0 < boot.time } ?? false
     }
 }

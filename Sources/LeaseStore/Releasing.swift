@@ -1,6 +1,7 @@
 public import AddressAllocation
 internal import KernelInterface
 public import NetworkAddresses
+internal import SystemPackage
 
 extension LeaseStore {
     /// Frees every address of `owner`; one that has none is no error.
@@ -10,21 +11,57 @@ extension LeaseStore {
     public func release(
         _ owner: LeaseOwner, coolDown: CoolDown = .standard, now: Duration = Self.now
     ) throws(LeaseError) -> [IPAddress] {
-        try withLock { index in
-            let file = LeaseFile(owner)
-            let held = try addresses(of: file, in: index)
-            try free(held, coolDown: coolDown, now: now)
-            // After the leases: a process killed between the two leaves a folder that has changed since the index was
-            // complete. And also where there were none: a killed ADD may have got no further than the index.
-            try index.set([], of: file)
-            guard held.isEmpty else { return held }
-            // An old host-local's lease is the whole container's.
-            var container = file
-            container.interface = nil
-            let old = try addresses(of: container, in: index)
-            try free(old, coolDown: coolDown, now: now)
-            try index.set([], of: container)
-            return old
+        do throws(LeaseError) {
+            return try withLock { index in try release(owner, in: index, coolDown: coolDown, now: now) }
+        } catch .inputOutput(let error) {
+            // On a full disk there may be no index to be had, and no lock; but files can be removed.
+            return try releaseWithoutIndex(owner, after: error)
+        }
+    }
+
+    private func release(
+        _ owner: LeaseOwner, in index: borrowing LeaseIndex, coolDown: CoolDown, now: Duration
+    ) throws(KernelError) -> [IPAddress] {
+        let file = LeaseFile(owner)
+        let held = try addresses(of: file, in: index)
+        try free(held, coolDown: coolDown, now: now)
+        // After the leases: a process killed between the two leaves a folder that has changed since the index was
+        // complete. And also where there were none: a killed ADD may have got no further than the index.
+        try index.set([], of: file)
+        try index.forgetFormer(file)
+        guard held.isEmpty else { return held }
+        // An old host-local's lease is the whole container's.
+        var container = file
+        container.interface = nil
+        let old = try addresses(of: container, in: index)
+        guard !old.isEmpty else { return [] }
+        try free(old, coolDown: coolDown, now: now)
+        try index.set([], of: container)
+        try index.forgetFormer(container)
+        return old
+    }
+
+    /// Reads every lease, as host-local does, and removes the owner's.
+    private func releaseWithoutIndex(
+        _ owner: LeaseOwner, after failure: KernelError
+    ) throws(LeaseError) -> [IPAddress] {
+        var files = [LeaseFile(owner), LeaseFile(owner)]
+        files[1].interface = nil
+        let lock = try? directory.lock("lock", timeout: lockTimeout)
+        do throws(KernelError) {
+            var found: [IPAddress] = []
+            for name in try directory.entries() {
+                guard let address = IPAddress(name), let file = try holder(of: address), files.contains(file) else {
+                    continue
+                }
+                found.append(address)
+            }
+            for address in found { try directory.remove(address.description) }
+            for file in files { try LeaseIndex.remove(file, from: directory) }
+            _ = consume lock
+            return found
+        } catch {
+            throw .inputOutput(failure)
         }
     }
 
@@ -39,14 +76,12 @@ extension LeaseStore {
             var freed: [IPAddress] = []
             for name in try directory.entries() {
                 // Other files may share the folder: only an address's file is a lease.
-                guard let address = IPAddress(name) else { continue }
-                let file = try content(address)
-                if let file {
-                    let isOld = file.interface == nil
-                    if isOld ? validContainers.contains(file.containerID) : validFiles.contains(file) { continue }
-                }
+                guard let address = IPAddress(name), let file = try holder(of: address) else { continue }
+                let isOld = file.interface == nil
+                if isOld ? validContainers.contains(file.containerID) : validFiles.contains(file) { continue }
                 try free([address], coolDown: coolDown, now: now)
-                if let file { try index.set([], of: file) }
+                try index.set([], of: file)
+                try index.forgetFormer(file)
                 freed.append(address)
             }
             return freed
@@ -55,10 +90,11 @@ extension LeaseStore {
 
     private func free(_ addresses: [IPAddress], coolDown: CoolDown, now: Duration) throws(KernelError) {
         guard !addresses.isEmpty else { return }
-        let resting = try RestingAddresses.open(in: directory, coolDown: coolDown, now: now)
+        let resting = try? RestingAddresses.open(in: directory, coolDown: coolDown, now: now)
         for address in addresses {
-            // In this order a process killed between the two leaves a lease, which the next DEL frees.
-            try resting?.add(address)
+            // In this order a process killed between the two leaves a lease, which the next DEL frees. On a full disk
+            // the address does not rest; but it is freed.
+            try? resting?.add(address)
             try directory.remove(address.description)
         }
     }
@@ -85,14 +121,30 @@ extension LeaseStore {
             for set in sets {
                 let inside = taken.filter { address in set.range(of: address).map { $0.gateway != address } ?? false }
                 guard UInt128(inside.count) >= set.capacity else { continue }
-                // An empty file takes no address away.
-                var leases = 0
-                for address in inside where try content(address) != nil { leases += 1 }
-                if UInt128(leases) >= set.capacity { return set }
+                if UInt128(inside.count - (try takesNothingAway(inside))) >= set.capacity { return set }
             }
             return nil
         } catch {
             throw .inputOutput(error)
         }
+    }
+
+    /// How many of the addresses would be handed out though there is a file: it is empty, or its owner's boot is over.
+    private func takesNothingAway(_ addresses: [IPAddress]) throws(KernelError) -> Int {
+        var former: [IPAddress: String] = [:]
+        for (name, had) in try LeaseIndex.formerAddresses(in: self) {
+            for address in had { former[address] = name }
+        }
+        var count = 0
+        for address in addresses {
+            switch try state(of: address) {
+            case .free, .abandoned: count += 1
+            case .leased(let owner):
+                guard let name = former[address], name == owner.indexName else { continue }
+                if try isOlderThanBoot(address) { count += 1 }
+            case .unreadable: continue
+            }
+        }
+        return count
     }
 }

@@ -5,9 +5,9 @@ internal import SystemPackage
 
 /// The addresses that were freed a short while ago, and when.
 ///
-/// One file per address in a folder per period of the cool-down's length. An address rests only if it is in this
-/// period's folder or the last one's; older folders are dropped whole, so that a pool as large as IPv6's does not
-/// collect files.
+/// One link per address, which holds the time, in a folder per period of the cool-down's length. An address rests only
+/// if it is in this period's folder or the last one's; older folders are dropped whole, so that a pool as large as
+/// IPv6's does not collect files.
 struct RestingAddresses: ~Copyable {
     private let files: StateDirectory
     private let coolDown: CoolDown
@@ -35,23 +35,33 @@ struct RestingAddresses: ~Copyable {
     /// Remembers that an address was freed now.
     func add(_ address: IPAddress) throws(KernelError) {
         let current = String(period)
-        let recent: Set = [current, String(period - 1)]
-        for name in try files.entries() where !recent.contains(name) { try files.removeSubdirectory(name) }
-        let milliseconds = Int64(now / .milliseconds(1))
-        try files.subdirectory(current, create: true, mode: 0o700)
-            .replace(address.description, Array(String(milliseconds).utf8), synchronized: false)
+        do throws(KernelError) {
+            try add(address, in: files.subdirectory(current, create: false))
+        } catch  where error.errno == .noSuchFileOrDirectory {
+            // A new period: what is older than the last one is over.
+            let recent: Set = [current, String(period - 1)]
+            for name in try files.entries() where !recent.contains(name) { try files.removeSubdirectory(name) }
+            try add(address, in: files.subdirectory(current, create: true, mode: 0o700))
+        }
+    }
+
+    private func add(_ address: IPAddress, in period: borrowing StateDirectory) throws(KernelError) {
+        let name = address.description
+        // Freed twice in one period; a process that is killed here leaves an address that does not rest.
+        try period.remove(name)
+        try period.makeLink(name, String(Int64(now / .milliseconds(1))))
     }
 
     /// When the address was freed, where it rests still.
     func freed(_ address: IPAddress) throws(KernelError) -> Duration? {
         for name in [String(period), String(period - 1)] {
-            let content: [UInt8]?
+            let content: String?
             do {
-                content = try files.subdirectory(name, create: false).read(address.description, limit: 32)
+                content = try files.subdirectory(name, create: false).linkContent(address.description)
             } catch  where error.errno == .noSuchFileOrDirectory {
                 continue
             }
-            guard let content, let milliseconds = Int64(String(decoding: content, as: UTF8.self)) else { continue }
+            guard let content, let milliseconds = Int64(content) else { continue }
             let freed = Duration.milliseconds(milliseconds)
             if coolDown.isResting(freed: freed, now: now) { return freed }
         }

@@ -78,14 +78,19 @@ struct AttachmentExecutor: ~Copyable {
         }
     }
 
-    /// Carries out something other than a step, and how it is taken back. Where `body` fails it has done nothing.
+    /// Carries out something other than a step, and how it is taken back.
+    ///
+    /// - Parameter isWhole: Whether `body` has done nothing where it fails. Otherwise it is taken back then as well: the
+    ///   kernel may have done it and only the answer was lost.
     @discardableResult
     mutating func run<Result>(
-        _ name: String, _ body: () throws(CNIError) -> Result, undo: @escaping () throws(CNIError) -> Void
+        _ name: String, isWhole: Bool = false, _ body: () throws(CNIError) -> Result,
+        undo: @escaping () throws(CNIError) -> Void
     ) throws(CNIError) -> Result {
         try interruption(name)
+        if !isWhole { undos.append(.other(undo)) }
         let result = try body()
-        undos.append(.other(undo))
+        if isWhole { undos.append(.other(undo)) }
         return result
     }
 
@@ -144,6 +149,7 @@ struct AttachmentExecutor: ~Copyable {
         case .makeBridge(let name, let mac, let mtu):
             let bridge = NewLink(name, mac: mac, mtu: mtu)
             do throws(KernelError) { try host.addBridge(bridge) } catch {
+                takeForDone(step, after: error)
                 throw CNIError("failed to create bridge \"\(name)\"", error)
             }
         case .setUp(let place):
@@ -159,7 +165,12 @@ struct AttachmentExecutor: ~Copyable {
                 try socket.change(link: index, LinkChange(isPromiscuous: true))
             }
         case .makeVeth(let hostEnd, let podEnd, let bridge):
-            try makeVeth(hostEnd, podEnd, bridge: bridge)
+            var port: Int32?
+            if let bridge { port = try index(of: .host(bridge)) }
+            do throws(KernelError) { try makeVeth(hostEnd, podEnd, bridge: port) } catch {
+                takeForDone(step, after: error)
+                throw CNIError("failed to make veth pair", error)
+            }
         case .setPort(let port, let hairpin, let isolated):
             try at(.host(port)) { socket, index throws(KernelError) in
                 try socket.setBridgePort(link: index, hairpin: hairpin, isolated: isolated)
@@ -177,9 +188,16 @@ struct AttachmentExecutor: ~Copyable {
         case .set(let setting, let side):
             try set(setting, on: side)
         case .addAddress(let prefix, let place, let prefixRoute, let askingFirst):
-            try at(place) { socket, index throws(KernelError) in
-                try socket.add(
-                    InterfaceAddress(prefix, link: index), prefixRoute: prefixRoute, askingFirst: askingFirst)
+            let index = try index(of: place)
+            do throws(KernelError) {
+                let address = InterfaceAddress(prefix, link: index)
+                switch place.side {
+                case .host: try host.add(address, prefixRoute: prefixRoute, askingFirst: askingFirst)
+                case .pod: try pod.socket.add(address, prefixRoute: prefixRoute, askingFirst: askingFirst)
+                }
+            } catch {
+                takeForDone(step, after: error)
+                throw CNIError(error)
             }
         case .removeAddress(let prefix, let place):
             try at(place) { socket, index throws(KernelError) in
@@ -218,18 +236,17 @@ struct AttachmentExecutor: ~Copyable {
         }
     }
 
-    private mutating func makeVeth(
-        _ hostEnd: VethEnd, _ podEnd: VethEnd, bridge: InterfaceName?
-    ) throws(CNIError) {
-        var port: Int32?
-        if let bridge { port = try index(of: .host(bridge)) }
-        let end = NewLink(hostEnd.name, mac: hostEnd.mac, mtu: hostEnd.mtu, isUp: true, bridge: port)
+    private func makeVeth(_ hostEnd: VethEnd, _ podEnd: VethEnd, bridge: Int32?) throws(KernelError) {
+        let end = NewLink(hostEnd.name, mac: hostEnd.mac, mtu: hostEnd.mtu, isUp: true, bridge: bridge)
         let peer = NewLink(podEnd.name, mac: podEnd.mac, mtu: podEnd.mtu)
-        do throws(KernelError) {
-            try host.addVeth(end, peer: peer, in: pod.namespace)
-        } catch {
-            throw CNIError("failed to make veth pair", error)
-        }
+        try host.addVeth(end, peer: peer, in: pod.namespace)
+    }
+
+    /// Has a step taken back that failed: the kernel may have done it and only the answer was lost.
+    ///
+    /// Not where it says that there is such a thing already, which then is another's.
+    private mutating func takeForDone(_ step: Step, after error: KernelError) {
+        if error.errno != .fileExists, let undo = step.undo { undos.append(.step(undo)) }
     }
 
     private mutating func makePortal(
@@ -239,6 +256,7 @@ struct AttachmentExecutor: ~Copyable {
         let end = NewLink(port.name, mac: port.mac, mtu: port.mtu, isUp: true, bridge: index)
         let peer = NewLink(interface.name, mac: interface.mac, mtu: interface.mtu)
         do throws(KernelError) { try host.addVeth(end, peer: peer) } catch {
+            takeForDone(.makePortal(interface, port: port, bridge: bridge), after: error)
             throw CNIError("failed to create vlan interface \"\(interface.name)\"", error)
         }
     }

@@ -22,7 +22,7 @@ extension AttachmentRequest {
 extension AttachmentExecutor {
     /// Gets the pod's addresses.
     mutating func lease(_ delegate: AddressDelegate, _ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
-        try run("reserve addresses") { () throws(CNIError) in
+        try run("reserve addresses", isWhole: true) { () throws(CNIError) in
             try delegate.add(request)
         } undo: { () throws(CNIError) in
             try delegate.delete(request)

@@ -11,8 +11,11 @@ struct AttachmentRecords {
     func write(_ record: AttachmentRecord) throws(CNIError) {
         do throws(KernelError) {
             // No wait for the disk: a record is worth nothing after a reboot.
-            try StateDirectory.open(folder.attachments, create: true)
-                .replace(AttachmentRecord.fileName(of: record.attachment), Array(record.json.utf8), synchronized: false)
+            let records = try StateDirectory.open(folder.attachments, create: true)
+            let name = AttachmentRecord.fileName(of: record.attachment)
+            // Not replaced: a process that is killed meanwhile would leave a file that nobody knows.
+            try records.remove(name)
+            try records.create(name, Array(record.json.utf8), synchronized: false)
         } catch {
             throw CNIError(.inputOutput, "attachment record: \(error)")
         }
@@ -27,7 +30,11 @@ struct AttachmentRecords {
     /// Removes a record; one that is not there is no error.
     func remove(_ attachment: AttachmentID) throws(CNIError) {
         guard let records = try existing() else { return }
-        try kernel { () throws(KernelError) in try records.remove(AttachmentRecord.fileName(of: attachment)) }
+        do throws(KernelError) {
+            try records.remove(AttachmentRecord.fileName(of: attachment))
+        } catch {
+            throw CNIError(.inputOutput, "attachment record: \(error)")
+        }
     }
 
     /// The records of a network; files that are none are left out.

@@ -138,6 +138,7 @@ struct FairleadPlugin: Plugin {
 
     func status(_ request: NetworkRequest) throws(CNIError) {
         let configuration = try FairleadConfiguration(request.configuration, arguments: CNIArguments())
+        if configuration.needsAgent { try AgentReport.require(in: configuration.stateFolder) }
         try AddressDelegate(configuration.addressPlugin).status(request)
     }
 }

@@ -16,8 +16,9 @@ struct HostLocalPlugin: Plugin {
         var result = AttachmentResult(routes: configuration.routes)
         if let path = configuration.resolvConf { result.nameService = try nameService(at: path) }
         let folder = try HostLocalConfiguration.dataDirectory(request.configuration)
+        let boot = try HostLocalConfiguration.keepsLeasesOverReboot(request.configuration) ? nil : Boot.current
         let store = try leases { () throws(LeaseError) in
-            try LeaseStore.open(folder, network: request.configuration.name)
+            try LeaseStore.open(folder, network: request.configuration.name, boot: boot)
         }
         let addresses = try leases { () throws(LeaseError) in
             try store.reserve(configuration.request, for: request.owner, coolDown: configuration.coolDown)
@@ -72,8 +73,11 @@ struct HostLocalPlugin: Plugin {
 
     private func existingStore(_ configuration: NetworkConfiguration) throws(CNIError) -> LeaseStore? {
         let folder = try HostLocalConfiguration.dataDirectory(configuration)
+        // A key that is none is no reason to refuse a DEL; to take leases for valid is the safe side.
+        let keepsLeases = (try? HostLocalConfiguration.keepsLeasesOverReboot(configuration)) ?? true
+        let boot = keepsLeases ? nil : Boot.current
         return try leases { () throws(LeaseError) in
-            try LeaseStore.openExisting(folder, network: configuration.name)
+            try LeaseStore.openExisting(folder, network: configuration.name, boot: boot)
         }
     }
 

@@ -29,7 +29,14 @@ struct Invocation {
         if words.contains("--version") { return Outcome(output: "fairlead-cni \(Self.version)\n") }
         if words.contains("--help") || words.contains("-h") { return Outcome(output: help) }
         if let plugin {
-            return run(plugin, environment: environment, input: input, isOwnNamespace: isOwnNamespace)
+            guard let times = StepTimes.asked(in: environment) else {
+                return run(plugin, environment: environment, input: input, isOwnNamespace: isOwnNamespace)
+            }
+            times.begin("read the request")
+            var outcome = run(
+                plugin.timed(by: times), environment: environment, input: input, isOwnNamespace: isOwnNamespace)
+            outcome.diagnostics += times.text()
+            return outcome
         }
         guard let command = environment["CNI_COMMAND"], !command.isEmpty else { return Outcome(diagnostics: about) }
         let error = CNIError(

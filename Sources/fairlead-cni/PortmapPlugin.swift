@@ -12,7 +12,12 @@ struct PortmapPlugin: Plugin {
         guard let previous = try request.configuration.previousResult() else {
             throw CNIError(.invalidConfiguration, "must be called as chained plugin", details: "prevResult is missing")
         }
-        try HostPorts.map(configuration, to: previous.firstAddresses(of: request.attachment.interface), for: request.tag)
+        let addresses = previous.firstAddresses(of: request.attachment.interface)
+        do throws(CNIError) { try HostPorts.map(configuration, to: addresses, for: request.tag) } catch {
+            // The kernel may have done it and only the answer was lost.
+            try? HostPorts.remove(request)
+            throw error
+        }
         return previous
     }
 

@@ -220,34 +220,4 @@ import Testing
         #expect(try node.remains() == [])
         #expect(try leases.entries().sorted() == [".fairlead", "last_reserved_ip.0", "last_reserved_ip.1", "lock"])
     }
-
-    @Test func `addresses stay unique while processes are killed`() throws {
-        let node = try Node()
-        let configuration = Array(JSONValue.object(node.configuration(ranges: ["10.88.0.0/27"])).text.utf8)
-        // 29 addresses, 12 at a time, each held by an id of its own until its DEL has succeeded.
-        var holders: [String: String] = [:]
-        for round in 0..<20 {
-            let running = try (0..<12).map { number in
-                try start(node, "host-local", "ADD", id: "u\(round)-\(number)", netns: "/none", configuration)
-            }
-            for process in running.suffix(4) {
-                usleep(.random(in: 0...2000))
-                _ = try process.process.signal(.kill)
-            }
-            for process in running {
-                // The victims' files may hold half an answer; only what a whole answer says counts.
-                guard let answer = try? answer(process, node), answer.isSuccess, let host = answer.hosts.first else {
-                    continue
-                }
-                #expect(holders[host] == nil, "\(host) belongs to \(holders[host] ?? "") and \(process.id)")
-                holders[host] = process.id
-            }
-            for process in running {
-                #expect(try node.run("host-local", "DEL", node.configuration(), id: process.id).isSuccess)
-            }
-            holders = [:]
-        }
-        let remains = try node.remains()
-        #expect(remains == [])
-    }
 }

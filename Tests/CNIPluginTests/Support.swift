@@ -131,9 +131,24 @@ final class Node {
         found += try files("leases/pods").filter { IPAddress($0) != nil }.map { "lease \($0)" }
         found += try files("leases/pods/.fairlead/by-owner").map { "owner \($0)" }
         found += try files("state/attachments").map { "record \($0)" }
+        for path in ["leases/pods", "leases/pods/.fairlead", "leases/pods/.fairlead/by-owner", "state/attachments"] {
+            found += unfinishedFiles("\(folder)/\(path)")
+        }
         for table in ["fairlead-hostports", "fairlead-masquerade"] { found += try elements(of: table) }
         found += try elements(of: "fairlead-spoofcheck", family: .bridge)
         return found.sorted()
+    }
+
+    /// Files that a killed process had not given a name yet, which `StateDirectory` does not list.
+    private func unfinishedFiles(_ path: String) -> [String] {
+        guard let directory = opendir(path) else { return [] }
+        defer { closedir(directory) }
+        var found: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            if name.hasPrefix(".unfinished") { found.append("\(path)/\(name)") }
+        }
+        return found
     }
 
     private func files(_ path: String) throws -> [String] {

@@ -1,4 +1,5 @@
 import CNIProtocol
+import Glibc
 import KernelInterface
 import NetworkAddresses
 import PodAttachment
@@ -166,5 +167,52 @@ import Testing
         try inside.add(InterfaceAddress(IPPrefix("10.1.1.1/32")!, link: link.index))
         let answer = try node.run("loopback", "ADD", ["cniVersion": "1.0.0", "name": "n"], netns: pod.path)
         #expect(answer.message == #"loopback interface found with non-loopback address "10.1.1.1""#)
+    }
+}
+
+@Suite(.needsRoot) struct StatusTests {
+    private func report(_ synced: Bool, pid: Int32, errors: [String] = []) -> JSONObject {
+        ["pid": .number(JSONNumber(Int(pid))), "synced": .bool(synced), "errors": .array(errors.map { .string($0) })]
+    }
+
+    @Test(arguments: [["overlay": "vxlan"], ["policyGate": "wait"]] as [JSONObject])
+    func `STATUS knows whether the agent that pods need has the node in shape`(keys: JSONObject) throws {
+        let node = try Node()
+        let configuration = node.configuration(keys)
+        let state = try StateDirectory.open("\(node.folder)/state", create: true)
+        func status(_ text: String?) throws -> Answer {
+            if let text { try state.replace("status.json", Array(text.utf8)) }
+            return try node.run("fairlead", "STATUS", configuration)
+        }
+        let missing = try status(nil)
+        #expect(missing.code == 50 && missing.message == "no node agent has reported")
+        #expect(try status("{").message == "no node agent has reported")
+        let ended = try status(JSONValue.object(report(true, pid: 1 << 30)).text)
+        #expect(ended.code == 50 && ended.message == "the node agent has ended")
+        let early = try status(JSONValue.object(report(false, pid: getpid(), errors: ["no route"])).text)
+        #expect(early.code == 50 && early.message == "the node agent has not programmed this node yet")
+        #expect(early.details == "no route")
+        #expect(try status(JSONValue.object(report(true, pid: getpid())).text).outcome == Outcome())
+    }
+
+    @Test func `STATUS without an overlay needs no agent`() throws {
+        let node = try Node()
+        #expect(try node.run("fairlead", "STATUS", node.configuration()).outcome == Outcome())
+    }
+}
+
+@Suite(.needsRoot) struct StepTimesTests {
+    @Test func `the times of an ADD's steps go to standard error when they are asked for`() throws {
+        let node = try Node()
+        let pod = try node.pod()
+        let plain = try node.run("bridge", "ADD", node.configuration(), netns: pod.path)
+        #expect(plain.isSuccess && plain.outcome.diagnostics == "")
+        #expect(try node.run("bridge", "DEL", node.configuration(), netns: pod.path).isSuccess)
+        let timed = try node.run(
+            "bridge", "ADD", node.configuration(), netns: pod.path, environment: ["FAIRLEAD_CNI_TIMES": "1"])
+        let lines = timed.outcome.diagnostics.split(separator: "\n")
+        #expect(timed.isSuccess && lines.count > 15)
+        #expect(lines.allSatisfy { Int($0.split(separator: " ")[0]) != nil && $0.contains(" us  ") })
+        #expect(lines.contains { $0.hasSuffix(" us  reserve addresses") })
     }
 }
