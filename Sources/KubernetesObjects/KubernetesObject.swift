@@ -95,6 +95,9 @@ extension KubernetesObject {
 }
 
 extension Decoded {
+    /// How many fields of one object are named: a slice may have a thousand endpoints, all wrong in the same way.
+    private static let mostProblems = 8
+
     /// Adds what is made of one object's tree, which stands at `position`.
     fileprivate mutating func add(
         _ tree: FieldValue, at position: FieldPath, kind: String?, version: String?, source: String
@@ -131,8 +134,13 @@ extension Decoded {
                         source: source, object: reference, field: "addressType",
                         message: "FQDN is not used: nothing is sent to host names", severity: .warning))
             }
-            notes += problems.found.map { problem in
+            notes += problems.found.prefix(Self.mostProblems).map { problem in
                 Note(source: source, object: reference, field: problem.field, message: problem.message)
+            }
+            if problems.found.count > Self.mostProblems {
+                let rest = problems.found.count - Self.mostProblems
+                notes.append(
+                    Note(source: source, object: reference, message: "\(rest) more fields like these are passed over"))
             }
         } catch {
             if let reference { refused.append(reference) }
