@@ -165,8 +165,9 @@ let package = Package(
         .testTarget(
             name: "ReconciliationTests",
             dependencies: [
-                "Reconciliation", "KernelInterface", "KubernetesObjects", "NetworkAddresses", "Nftables", "OverlayRoutes",
-                "RouteNetlink", "ServiceRules", .product(name: "Logging", package: "swift-log"),
+                "Reconciliation", "KernelInterface", "KubernetesObjects", "NetlinkWire", "NetworkAddresses", "Nftables",
+                "OverlayRoutes", "RouteNetlink", "ServiceRules", .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .testTarget(
             name: "ProxyConfigurationTests",

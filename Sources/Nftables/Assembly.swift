@@ -31,7 +31,7 @@ public struct Contribution: Hashable, Sendable {
 ///
 /// The work of a change is proportional to the change: an object's old contribution is compared with its new one, and
 /// nothing else is looked at. Shared chains and sets live from their first user to their last. Where two objects claim
-/// one key with different values the lesser owner has it, whatever the order of events, and `contested` names it.
+/// one key with different values the lesser owner has it, whatever the order of events.
 public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     /// The table as it should be.
     public private(set) var ruleset: Ruleset
@@ -42,8 +42,6 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     private var holders: [String: [ElementKey: Owner]]
     /// The claims on keys that more than one object wants; almost always empty.
     private var rivals: [Claim: [Owner: Element]] = [:]
-    /// Those of them in which not all want the same; the others merely share.
-    private var disputes: Set<Claim> = []
     /// Nil until changes are taken for the first time: until then, everything has changed.
     private var before: Before?
 
@@ -76,15 +74,19 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         holders = frame.sets.mapValues { _ in [:] }
     }
 
-    /// The owners whose claim on a key lost to another's, with what they claimed.
-    public var contested: [(owner: Owner, member: Contribution.Member, winner: Owner)] {
-        disputes.flatMap { claim in
-            let elements = rivals[claim]!
-            let winner = holders[claim.set]![claim.key]!
-            let winning = ruleset.sets[claim.set]?.elements[claim.key]
-            return elements.filter { $0.key != winner && $0.value.value != winning?.value }
-                .map { (owner: $0.key, member: Contribution.Member($0.value, in: claim.set), winner: winner) }
-        }.sorted { ($0.owner, $0.member.set, $0.member.element.key) < ($1.owner, $1.member.set, $1.member.element.key) }
+    /// Whose element stands under the key; nil where none does.
+    public func holder(of key: ElementKey, in set: String) -> Owner? { holders[set]?[key] }
+
+    /// All that claim the key.
+    public func claimants(of key: ElementKey, in set: String) -> [Owner] {
+        guard let holder = holders[set]?[key] else { return [] }
+        guard !rivals.isEmpty, let rivals = rivals[Claim(set: set, key: key)] else { return [holder] }
+        return Array(rivals.keys)
+    }
+
+    /// Whether some key is claimed with different values. Where owners are the parts of one plan, that is a mistake.
+    public var isContested: Bool {
+        rivals.values.contains { elements in Set(elements.values.map(\.value)).count > 1 }
     }
 
     /// How many elements objects have in the frame's sets; those of sets of their own do not count.
@@ -185,13 +187,7 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     }
 
     private mutating func settle(_ claim: Claim) {
-        let elements = rivals[claim]!
-        let (winner, element) = elements.min { $0.key < $1.key }!
-        if elements.values.contains(where: { $0.value != element.value }) {
-            disputes.insert(claim)
-        } else {
-            disputes.remove(claim)
-        }
+        let (winner, element) = rivals[claim]!.min { $0.key < $1.key }!
         holders[claim.set]![claim.key] = winner
         write(element, claim)
     }
@@ -215,7 +211,8 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
 
     private mutating func retainChain(_ name: String, _ chain: Chain) {
         users[.chain(name), default: 0] += 1
-        guard ruleset.chains[name] == nil else { return }
+        // Its only user may have another comment on it now.
+        guard ruleset.chains[name] != chain else { return }
         touchChain(name)
         ruleset.chains[name] = chain
     }
@@ -232,7 +229,7 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
 
     private mutating func retainSet(_ name: String, _ set: NamedSet) {
         users[.set(name), default: 0] += 1
-        guard ruleset.sets[name] == nil else { return }
+        guard ruleset.sets[name] != set else { return }
         touchSet(name)
         ruleset.sets[name] = set
     }

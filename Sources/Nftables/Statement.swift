@@ -55,6 +55,8 @@ public enum Operand: Hashable, Sendable {
     case ports(ClosedRange<Port>)
     case mark(MaskedMark)
     case interface(InterfaceName)
+    /// Any interface whose name begins so.
+    case interfacePrefix(InterfaceName)
     /// Any of these states.
     case states(ConntrackStates)
     /// Whether the connection's destination was rewritten.
@@ -157,6 +159,7 @@ private struct Lowering {
         case .interface(let name):
             let bytes = Array(name.description.utf8)
             instructions.append(.compare(comparison, 0, bytes + Array(repeating: 0, count: 16 - bytes.count)))
+        case .interfacePrefix(let name): instructions.append(.compare(comparison, 0, Array(name.description.utf8)))
         case .states(let states): instructions += anyBit(states.rawValue)
         case .destinationTranslated: instructions += anyBit(destinationTranslatedStatus)
         case .local: instructions.append(.compare(comparison, 0, hostBytes(localAddressType)))
@@ -265,6 +268,7 @@ extension Operand {
         case .mark(let mark) where mark.mask == .max: return equal + "0x\(hex(mark.value))"
         case .mark(let mark): return " & 0x\(hex(mark.mask))" + (negated ? " != " : " == ") + "0x\(hex(mark.value))"
         case .interface(let name): return equal + "\"\(name)\""
+        case .interfacePrefix(let name): return equal + "\"\(name)*\""
         case .states(let states): return equal + states.text
         case .destinationTranslated: return equal + "dnat"
         case .local: return equal + "local"

@@ -57,14 +57,15 @@ struct AssembledTable<Owner: Hashable & Comparable & Sendable>: ~Copyable {
     /// The first commit compares with what an earlier run left, and writes only the difference: a restart that finds
     /// everything in place takes over the ownership and changes no rule and no element.
     ///
+    /// - Parameter observed: what `observe()` has just said, where that was needed before.
     /// - Returns: the changes made.
     @discardableResult
-    mutating func commit() throws(KernelError) -> [Change] {
+    mutating func commit(over observed: Ruleset? = nil) throws(KernelError) -> [Change] {
         if let refusedAt, ContinuousClock.now - refusedAt >= Self.patience {
             for (owner, refusal) in refused { set(refusal.contribution, for: owner) }
             self.refusedAt = nil
         }
-        let changes = try write()
+        let changes = try write(over: observed)
         unproven = []
         return changes
     }
@@ -73,9 +74,9 @@ struct AssembledTable<Owner: Hashable & Comparable & Sendable>: ~Copyable {
     ///
     /// Only for tables whose parts do not guard each other: a policy that is left out would open what it closes.
     @discardableResult
-    mutating func commitWithoutRefused() throws(KernelError) -> [Change] {
+    mutating func commitWithoutRefused(over observed: Ruleset? = nil) throws(KernelError) -> [Change] {
         do {
-            return try commit()
+            return try commit(over: observed)
         } catch where error.isRefusal {
             // What the kernel holds may not be what was thought: then the whole difference is accepted.
             do {
@@ -87,7 +88,7 @@ struct AssembledTable<Owner: Hashable & Comparable & Sendable>: ~Copyable {
         }
     }
 
-    private mutating func write() throws(KernelError) -> [Change] {
+    private mutating func write(over observed: Ruleset?) throws(KernelError) -> [Change] {
         if isSynced {
             let changes = assembly.takeChanges()
             guard !changes.isEmpty else { return [] }
@@ -100,13 +101,14 @@ struct AssembledTable<Owner: Hashable & Comparable & Sendable>: ~Copyable {
             }
             return changes
         }
-        let difference = difference(from: try observe())
+        let left = if let observed { observed } else { try observe() }
+        let difference = difference(from: left)
         assembly.settle()
         do {
             try socket.apply(difference.edits, to: name, owned: isOwned)
         } catch where isOwned && error.errno == .notSupported {
             isOwned = false
-            return try write()
+            return try write(over: observed)
         }
         isSynced = true
         return difference.changes

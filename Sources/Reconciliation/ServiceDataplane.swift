@@ -13,6 +13,10 @@ struct ServiceDataplane: ~Copyable {
     private var facts: NodeFacts
     private var factsChanged = false
     private var flowSweep: FlowSweep?
+    private var hasCommitted = false
+    /// The UDP frontends whose conversations are still to be looked at, and whether all have been once.
+    private var unsettled: Set<SocketAddress> = []
+    private var hasSettled = false
     /// Set when the machine's addresses may have changed.
     var needsLocalAddresses = true
 
@@ -50,16 +54,34 @@ struct ServiceDataplane: ~Copyable {
 
     mutating func commit() throws(KernelError) -> Int {
         try followNode()
-        for (service, contribution) in compiler.takeContributions() {
+        // Endpoints keep the slots that an earlier run gave them.
+        let left = hasCommitted ? nil : try table.observe()
+        while let (service, contribution) = compiler.nextContribution(in: table.assembly, previous: left) {
             table.set(contribution, for: service)
         }
-        let changes = try table.commitWithoutRefused()
+        let changes = try table.commitWithoutRefused(over: left)
+        hasCommitted = true
+        unsettled.formUnion(datagramFrontends(addedOrRemovedBy: changes))
+        for service in compiler.takeBereft() { unsettled.formUnion(compiler.datagramFrontends(of: service)) }
+        return changes.count + (try forgetStaleFlows())
+    }
+
+    /// Ends the UDP conversations that services lost track of; at first, those of all services, because nobody knows
+    /// what happened while no agent was running.
+    private mutating func forgetStaleFlows() throws(KernelError) -> Int {
+        let families = hasSettled ? Set(unsettled.map(\.address.family)) : Set(AddressFamily.allCases)
+        guard !families.isEmpty else { return 0 }
         let start = ContinuousClock.now
-        guard let forgotten = try forgetStaleFlows(after: changes, in: table.assembly.ruleset) else {
-            return changes.count
+        let forgotten = try forgetDatagramFlows(of: families) { frontend in
+            guard !hasSettled || unsettled.contains(frontend) else { return nil }
+            guard let owner = table.assembly.ownerOfDatagramFrontend(frontend) else {
+                return unsettled.contains(frontend) ? [] : nil
+            }
+            return compiler.datagramTargets(of: frontend, of: owner)
         }
+        (unsettled, hasSettled) = ([], true)
         flowSweep = FlowSweep(duration: ContinuousClock.now - start, forgotten: forgotten)
-        return changes.count + forgotten
+        return forgotten
     }
 
     /// How the last commit looked through the connections; nil where it had no reason to, or was asked before.
@@ -76,8 +98,8 @@ struct ServiceDataplane: ~Copyable {
     /// Whether some service is left out, to be tried again.
     var isIncomplete: Bool { !table.refused.isEmpty }
 
-    /// The services that are left out because the kernel refuses their rules, and the claims on an address and port that
-    /// another service has.
+    /// The services that are left out because the kernel refuses their rules, and what is wrong with services that are
+    /// right by themselves.
     var notes: [Note] {
         let refused = table.refused.sorted { $0.key < $1.key }.map { service, refusal in
             Note(
@@ -85,11 +107,6 @@ struct ServiceDataplane: ~Copyable {
                 message: "the kernel refuses its rules; it is left out, and tried again when it changes and every "
                     + "\(AssembledTable<NamespacedName>.patience.components.seconds) seconds: \(refusal.error)")
         }
-        return refused + table.assembly.contested.map { claim in
-            Note(
-                object: ObjectReference(.service, claim.owner), field: "spec.ports",
-                message: "an address and port of \(claim.member.set) (\(claim.member.element.comment ?? "")) is already "
-                    + "that of Service \(claim.winner), which keeps it")
-        }
+        return refused + compiler.notes
     }
 }

@@ -1,27 +1,28 @@
 internal import KernelInterface
 internal import NetlinkWire
 internal import NetworkAddresses
-internal import Nftables
-internal import ServiceRules
 
-/// Forgets the UDP conversations that a change of services left with an endpoint which is gone.
+/// Forgets the UDP conversations that go where nobody serves them any more.
 ///
-/// One look at the connection table per address family that was touched, and only after changes that took a UDP
-/// endpoint or frontend away.
+/// One look at the connection table per address family that is concerned.
 ///
-/// - Returns: how many were forgotten; nil where nothing was looked at.
-func forgetStaleFlows(after changes: [Change], in table: Ruleset) throws(KernelError) -> Int? {
-    let touched = datagramFrontends(touchedBy: changes, in: table)
-    guard !touched.isEmpty else { return nil }
+/// - Parameters:
+///   - families: those of the frontends concerned.
+///   - targets: where conversations with a frontend may go on; nil for destinations that do not concern us.
+/// - Returns: how many were forgotten.
+func forgetDatagramFlows(
+    of families: Set<AddressFamily>, except targets: (SocketAddress) -> Set<SocketAddress>?
+) throws(KernelError) -> Int {
     var forgotten = 0
-    for family in AddressFamily.allCases where touched.keys.contains(where: { $0.address.family == family }) {
+    for family in families.sorted(by: { $0.bitWidth < $1.bitWidth }) {
         let socket = try ConntrackSocket.open()
+        var known: [SocketAddress: Set<SocketAddress>?] = [:]
         for entry in try socket.entries(family) where entry.original.transport == .udp {
-            guard let port = entry.original.destinationPort,
-                let endpoints = touched[SocketAddress(entry.original.destination, port)],
-                let answering = entry.reply.sourcePort,
-                !endpoints.contains(SocketAddress(entry.reply.source, answering))
-            else { continue }
+            guard let port = entry.original.destinationPort, let answering = entry.reply.sourcePort else { continue }
+            let frontend = SocketAddress(entry.original.destination, port)
+            let allowed = known[frontend] ?? targets(frontend)
+            known.updateValue(allowed, forKey: frontend)
+            guard let allowed, !allowed.contains(SocketAddress(entry.reply.source, answering)) else { continue }
             // It may have ended by itself meanwhile.
             if try socket.delete(original: entry.original) { forgotten += 1 }
         }

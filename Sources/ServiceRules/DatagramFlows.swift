@@ -1,55 +1,44 @@
 public import NetworkAddresses
 public import Nftables
 
-/// The UDP frontends that changes touched, each with the endpoints it has now.
+/// The UDP frontends that changes added or took away.
 ///
 /// A UDP client that keeps its port goes on talking to the endpoint its first packet was given, because conntrack knows
-/// no end of a UDP conversation. When that endpoint is gone the entry has to go too, or the client talks to nobody.
-/// Only frontends that are really ours are named, by address and port: a foreign flow is never cut.
-public func datagramFrontends(
-    touchedBy changes: [Change], in table: Ruleset
-) -> [SocketAddress: Set<SocketAddress>] {
-    var frontends: [SocketAddress: Set<SocketAddress>] = [:]
-    for case .removeElements(let elements, let set) in changes {
-        for family in AddressFamily.allCases
-        where set == ServiceTable.endpoints(family) || set == ServiceTable.frontends(family) {
-            for element in elements {
-                guard let frontend = datagramFrontend(element.key, family), frontends[frontend] == nil else { continue }
-                frontends[frontend] = endpoints(of: frontend, in: table)
+/// no end of a UDP conversation. Those that began before there was a service go astray for ever, and so do those that
+/// outlive it. Only frontends that are really ours are named, by address and port: a foreign flow is never cut.
+public func datagramFrontends(addedOrRemovedBy changes: [Change]) -> Set<SocketAddress> {
+    var removed: Set<SocketAddress> = []
+    var added: Set<SocketAddress> = []
+    for change in changes {
+        for family in AddressFamily.allCases {
+            switch change {
+            case .removeElements(let elements, ServiceTable.frontends(family)):
+                for element in elements { datagramFrontend(element.key, family).map { _ = removed.insert($0) } }
+            case .addElements(let elements, ServiceTable.frontends(family)):
+                for element in elements { datagramFrontend(element.key, family).map { _ = added.insert($0) } }
+            default: break
             }
         }
     }
-    return frontends
+    // One that was changed, such as by the number of its endpoints, goes by what happened to the endpoints.
+    return removed.symmetricDifference(added)
 }
 
-/// The address and port of a UDP frontend's key, whatever follows them in it.
+/// The address and port of a UDP frontend's key.
 private func datagramFrontend(_ key: ElementKey, _ family: AddressFamily) -> SocketAddress? {
     let length = family.bitWidth / 8
-    guard key.bytes.count >= length + 8, key.bytes[length] == TransportProtocol.udp.rawValue else { return nil }
-    return socketAddress(Array(key.bytes[..<length]) + key.bytes[(length + 4)...], family)
-}
-
-private func socketAddress(_ bytes: [UInt8], _ family: AddressFamily) -> SocketAddress? {
-    let length = family.bitWidth / 8
-    guard let address = IPAddress(bytes: bytes[..<length]),
-        let port = Port(Int(bytes[length]) << 8 | Int(bytes[length + 1]))
+    guard key.bytes.count == length + 8, key.bytes[length] == TransportProtocol.udp.rawValue,
+        let address = IPAddress(bytes: key.bytes[..<length]),
+        let port = Port(Int(key.bytes[length + 4]) << 8 | Int(key.bytes[length + 5]))
     else { return nil }
     return SocketAddress(address, port)
 }
 
-private func endpoints(of frontend: SocketAddress, in table: Ruleset) -> Set<SocketAddress> {
-    let family = frontend.address.family
-    let key: [KeyPart] = [.address(frontend.address), .transport(.udp), .port(frontend.port)]
-    let elements = table.sets[ServiceTable.endpoints(family)]?.elements ?? [:]
-    var found: Set<SocketAddress> = []
-    // Indices run on without a gap, from where each group begins.
-    for first in [0, ServiceTable.firstShortcut] {
-        for index in first... {
-            guard case .data(let target)? = elements[ElementKey(key + [.number(index)])]?.value,
-                let address = socketAddress(target.bytes, family)
-            else { break }
-            found.insert(address)
-        }
+extension Assembly {
+    /// Whose endpoints a UDP frontend leads to; nil where it is no frontend.
+    public func ownerOfDatagramFrontend(_ frontend: SocketAddress) -> Owner? {
+        holder(
+            of: ElementKey(.address(frontend.address), .transport(.udp), .port(frontend.port)),
+            in: ServiceTable.frontends(frontend.address.family))
     }
-    return found
 }

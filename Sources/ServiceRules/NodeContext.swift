@@ -1,4 +1,5 @@
 public import NetworkAddresses
+internal import Nftables
 
 /// What of the node the service table depends on.
 public struct NodeContext: Hashable, Sendable {
@@ -55,6 +56,19 @@ public struct NodeContext: Hashable, Sendable {
                 }
             }
         return Set(found.filter(usable)).sorted()
+    }
+
+    /// What tells traffic of this node's pods; nil where nothing does.
+    func localTraffic(_ family: AddressFamily) -> (Field, Operand)? {
+        func first(of prefixes: [IPPrefix]) -> (Field, Operand)? {
+            prefixes.first { $0.family == family }.map { (.source(family), .prefix($0)) }
+        }
+        return switch settings.localTraffic {
+        case .clusterCIDR(let networks): first(of: networks)
+        case .nodeCIDR: first(of: podCIDRs)
+        case .bridgeInterface(let name): (.inputInterfaceName, .interface(name))
+        case .interfaceNamePrefix(let prefix): (.inputInterfaceName, .interfacePrefix(prefix))
+        }
     }
 
     /// Whether the machine's own addresses make a difference.

@@ -1,7 +1,8 @@
 public import KubernetesObjects
+public import NetworkAddresses
 public import Nftables
 
-/// Follows services and their slices, and says which contributions to the service table changed.
+/// Follows services and their slices, and keeps what they contribute to the service table.
 ///
 /// An event touches its service and no other; the node's own change touches those that depend on the node.
 public struct ServiceCompiler: Sendable {
@@ -10,9 +11,17 @@ public struct ServiceCompiler: Sendable {
     private var slices: [NamespacedName: [NamespacedName: EndpointSlice]] = [:]
     /// Which service a slice was last seen to belong to: its label may change, and a removal brings no label.
     private var serviceOfSlice: [NamespacedName: NamespacedName] = [:]
+    private var claims = FrontendClaims()
     private var dirty: Set<NamespacedName> = []
+    /// Those that were dirty when the present pass began.
+    private var queue: [NamespacedName] = []
+    /// The services from which an endpoint went that UDP clients may still be talking to.
+    private var bereft: Set<NamespacedName> = []
 
     public init(node: NodeContext) { self.node = node }
+
+    /// What is wrong with services that are right by themselves: claims on what another service has.
+    public var notes: [Note] { claims.notes }
 
     /// Takes in an event; those about other kinds change nothing here.
     public mutating func apply(_ event: ObjectEvent) {
@@ -30,10 +39,13 @@ public struct ServiceCompiler: Sendable {
     }
 
     private mutating func set(_ slice: EndpointSlice?, for key: NamespacedName) {
-        if let old = serviceOfSlice[key], old != slice?.service {
-            slices[old]?[key] = nil
-            if slices[old]?.isEmpty == true { slices[old] = nil }
-            dirty.insert(old)
+        if let old = serviceOfSlice[key] {
+            if let before = slices[old]?[key], before.losesDatagramTargets(to: slice) { bereft.insert(old) }
+            if old != slice?.service {
+                slices[old]?[key] = nil
+                if slices[old]?.isEmpty == true { slices[old] = nil }
+                dirty.insert(old)
+            }
         }
         serviceOfSlice[key] = slice?.service
         guard let slice, let service = slice.service else { return }
@@ -46,20 +58,132 @@ public struct ServiceCompiler: Sendable {
         guard node != self.node else { return }
         let old = self.node
         self.node = node
-        if old.name != node.name {
+        guard old.name == node.name, old.settings == node.settings else {
             dirty.formUnion(services.keys)
-        } else if old.addresses != node.addresses {
-            // Only node ports are reached at the node's addresses.
-            dirty.formUnion(services.values.filter { $0.ports.contains { $0.nodePort != nil } }.map(\.key))
+            return
+        }
+        if old.nodePortAddresses != node.nodePortAddresses || old.primaryAddresses != node.primaryAddresses {
+            // Node ports are reached at the node's addresses, and source ranges ask whether the node is in them.
+            let depends = services.values.filter { $0.sourceRanges != nil || $0.ports.contains { $0.nodePort != nil } }
+            dirty.formUnion(depends.map(\.key))
+        }
+        if old.zone != node.zone {
+            for (service, slices) in slices
+            where slices.values.contains(where: { $0.endpoints.contains { !$0.hintedZones.isEmpty } }) {
+                dirty.insert(service)
+            }
         }
     }
 
-    /// The contributions that may have changed since the last call; nil for a service that is gone.
-    public mutating func takeContributions() -> [(service: NamespacedName, contribution: Contribution?)] {
-        defer { dirty = [] }
-        return dirty.sorted().map { key in
-            guard let service = services[key] else { return (key, nil) }
-            return (key, rules(for: service, slices: slices[key].map { Array($0.values) } ?? [], on: node))
+    // MARK: Compiling
+
+    /// What a service that may have changed contributes now, or nil for one that is gone; nothing when all is said.
+    ///
+    /// The caller puts it into the assembly before it asks for the next: a service that loses or gains a contested
+    /// frontend makes another one follow.
+    ///
+    /// - Parameter previous: the table that the kernel holds from an earlier run, at first.
+    public mutating func nextContribution(
+        in assembly: borrowing Assembly<NamespacedName>, previous: Ruleset? = nil
+    ) -> (service: NamespacedName, contribution: Contribution?)? {
+        if queue.isEmpty { (queue, dirty) = (Array(dirty), []) }
+        guard let key = queue.popLast() else { return nil }
+        return (key, contribution(of: key, in: assembly, previous: previous))
+    }
+
+    /// Brings an assembly up to date with all that happened since the last call.
+    public mutating func compile(into assembly: inout Assembly<NamespacedName>, previous: Ruleset? = nil) {
+        while let (service, contribution) = nextContribution(in: assembly, previous: previous) {
+            assembly.set(contribution, for: service)
         }
+    }
+
+    private mutating func contribution(
+        of key: NamespacedName, in assembly: borrowing Assembly<NamespacedName>, previous: Ruleset?
+    ) -> Contribution? {
+        var contested = claims.withdraw(key)
+        var contribution: Contribution?
+        if let service = services[key], service.isProxied {
+            let slices = slices[key].map { Array($0.values) } ?? []
+            contribution = rules(for: service, slices: slices, on: node, previous: previous ?? assembly.ruleset) {
+                let claimants = assembly.claimants(of: $0.key, in: ServiceTable.frontends($0.address.family))
+                let isAdmitted = admit($1, of: service, to: $0, besides: claimants)
+                if claims.isContested($0) { contested.append($0) }
+                return isAdmitted
+            }
+        }
+        for frontend in contested { dirty.formUnion(claims.settle(frontend).subtracting([key])) }
+        return contribution
+    }
+
+    /// Whether the service may have the frontend that `others` have, or had.
+    private mutating func admit(
+        _ origin: Frontend.Origin, of service: Service, to frontend: Frontend, besides others: [NamespacedName]
+    ) -> Bool {
+        if !claims.isContested(frontend) {
+            // Those that claim it no longer are about to be compiled again themselves.
+            let rank = others.lazy.filter { $0 != service.key }.compactMap { [services, node] other in
+                services[other].flatMap { service in
+                    service.frontends(on: node)[frontend].map { FrontendRank($0, of: service) }
+                }
+            }.first
+            guard let rank else { return true }
+            claims.open(frontend, heldBy: rank)
+        }
+        claims.add(FrontendRank(origin, of: service), to: frontend)
+        return claims.winner(of: frontend) == service.key
+    }
+
+    // MARK: UDP conversations
+
+    /// The services from which UDP endpoints went since the last call.
+    public mutating func takeBereft() -> Set<NamespacedName> {
+        defer { bereft = [] }
+        return bereft
+    }
+
+    /// The UDP frontends of a service, whoever has them.
+    public func datagramFrontends(of service: NamespacedName) -> [SocketAddress] {
+        guard let service = services[service] else { return [] }
+        return service.frontends(on: node).keys.filter { $0.transport == .udp }.map { SocketAddress($0.address, $0.port) }
+    }
+
+    /// Where conversations with a UDP frontend of the service may go on: every endpoint that serves, be it terminating
+    /// or none of those that new conversations are sent to.
+    public func datagramTargets(of frontend: SocketAddress, of key: NamespacedName) -> Set<SocketAddress> {
+        guard let service = services[key] else { return [] }
+        let family = frontend.address.family
+        let own = Frontend(address: frontend.address, transport: .udp, port: frontend.port)
+        var targets: Set<SocketAddress> = []
+        for port in service.ports where port.protocol == .udp && service.clusterIP(of: family) != nil {
+            guard service.frontends(of: port, family, on: node).contains(where: { $0.0 == own }) else { continue }
+            for slice in slices[key, default: [:]].values where slice.family == family && !slice.isHeadless {
+                for slicePort in slice.ports where slicePort.name == port.name && slicePort.protocol == .udp {
+                    for endpoint in slice.endpoints where endpoint.isReady || endpoint.isServing {
+                        targets.insert(SocketAddress(endpoint.address, slicePort.number))
+                    }
+                }
+            }
+        }
+        return targets
+    }
+}
+
+extension EndpointSlice {
+    /// Whether UDP clients may be talking to an endpoint that is none any more in the slice's next version.
+    fileprivate func losesDatagramTargets(to next: EndpointSlice?) -> Bool {
+        let lost = datagramTargets
+        guard !lost.isEmpty else { return false }
+        return next?.service != service || !lost.isSubset(of: next?.datagramTargets ?? [])
+    }
+
+    private var datagramTargets: Set<SocketAddress> {
+        var targets: Set<SocketAddress> = []
+        for port in ports where port.protocol == .udp {
+            for endpoint in endpoints where endpoint.isReady || endpoint.isServing {
+                targets.insert(SocketAddress(endpoint.address, port.number))
+            }
+        }
+        return targets
     }
 }

@@ -6,21 +6,48 @@ public import Nftables
 ///
 /// A total function: what the objects could not say was noted when they were read, and the rest works. Equal input gives
 /// equal output whatever the order of slices and endpoints, so an unchanged restart writes nothing.
-public func rules(for service: Service, slices: [EndpointSlice], on node: NodeContext) -> Contribution {
+///
+/// - Parameter previous: the table as it is; endpoints that have a slot in it keep that.
+public func rules(
+    for service: Service, slices: [EndpointSlice], on node: NodeContext, previous: Ruleset? = nil
+) -> Contribution {
+    rules(for: service, slices: slices, on: node, previous: previous) { _, _ in true }
+}
+
+/// - Parameter admits: whether the service may have the frontend, which others may claim too.
+func rules(
+    for service: Service, slices: [EndpointSlice], on node: NodeContext, previous: Ruleset?,
+    admits: (Frontend, Frontend.Origin) -> Bool
+) -> Contribution {
     guard service.isProxied else { return Contribution() }
-    var planning = ServicePlanning(service: service, slices: slices.sorted { $0.key < $1.key }, node: node)
-    planning.compile()
+    var planning = ServicePlanning(
+        service: service, slices: slices.count > 1 ? slices.sorted { $0.key < $1.key } : slices, node: node,
+        previous: previous)
+    planning.compile(admits: admits)
     return planning.contribution
 }
 
 /// The whole table of a cluster, computed at once: what the increments must add up to.
+///
+/// - Parameter previous: the table whose endpoints keep their slots.
 public func serviceTable(
-    services: some Sequence<Service>, slices: some Sequence<EndpointSlice>, on node: NodeContext
+    services: some Sequence<Service>, slices: some Sequence<EndpointSlice>, on node: NodeContext,
+    previous: Ruleset? = nil
 ) -> Ruleset {
     var assembly = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
     let byService = Dictionary(grouping: slices) { $0.service }
+    var best: [Frontend: FrontendRank] = [:]
     for service in services {
-        assembly.set(rules(for: service, slices: byService[service.key] ?? [], on: node), for: service.key)
+        for (frontend, origin) in service.frontends(on: node) {
+            let rank = FrontendRank(origin, of: service)
+            best[frontend] = min(best[frontend] ?? rank, rank)
+        }
+    }
+    for service in services {
+        let contribution = rules(for: service, slices: byService[service.key] ?? [], on: node, previous: previous) {
+            frontend, _ in best[frontend]?.service == service.key
+        }
+        assembly.set(contribution, for: service.key)
     }
     return assembly.ruleset
 }
@@ -29,33 +56,25 @@ private struct ServicePlanning {
     let service: Service
     let slices: [EndpointSlice]
     let node: NodeContext
+    let previous: Ruleset?
     var contribution = Contribution()
 
-    /// A destination under which a port of the service is reached.
-    struct Frontend {
-        enum Kind { case clusterIP, externalIP, loadBalancer, nodePort }
-
-        var address: IPAddress
-        var port: Port
-        var kind: Kind
-
-        func key(_ transport: TransportProtocol) -> [KeyPart] {
-            [.address(address), .transport(transport), .port(port)]
-        }
-    }
-
-    mutating func compile() {
+    mutating func compile(admits: (Frontend, Frontend.Origin) -> Bool) {
         for address in service.clusterIPs {
             append(
                 Element(.init(.address(address)), comment: "svc \(service.key)"),
                 to: ServiceTable.clusterIPs(address.family))
         }
+        var taken: [Frontend] = []
         for port in service.ports {
             for family in AddressFamily.allCases where service.clusterIP(of: family) != nil {
-                let endpoints = EndpointChoice(
-                    candidates: candidates(for: port, family), node: node.name)
-                for frontend in frontends(of: port, family) { compile(frontend, of: port, endpoints) }
-                for endpoint in endpoints.all where endpoint.isLocal(to: node.name) {
+                let endpoints = EndpointChoice(candidates(for: port, family, in: slices), on: node)
+                for (frontend, origin) in service.frontends(of: port, family, on: node)
+                where !taken.contains(frontend) && admits(frontend, origin) {
+                    taken.append(frontend)
+                    compile(frontend, origin, of: port, endpoints)
+                }
+                for endpoint in endpoints.all where endpoint.endpoint.nodeName == node.name {
                     let address = KeyPart.address(endpoint.target.address)
                     appendOnce(Element(.init(address, address)), to: ServiceTable.hairpin(family))
                 }
@@ -63,29 +82,13 @@ private struct ServicePlanning {
         }
     }
 
-    private func frontends(of port: ServicePort, _ family: AddressFamily) -> [Frontend] {
-        var frontends: [Frontend] = []
-        func add(_ address: IPAddress, _ port: Port, _ kind: Frontend.Kind) {
-            guard address.family == family, !frontends.contains(where: { $0.address == address && $0.port == port })
-            else { return }
-            frontends.append(Frontend(address: address, port: port, kind: kind))
-        }
-        for address in service.clusterIPs { add(address, port.number, .clusterIP) }
-        for address in service.externalIPs where node.settings.allowsExternalIPs { add(address, port.number, .externalIP) }
-        for ingress in service.ingress where ingress.mode == .virtualIP {
-            add(ingress.address, port.number, .loadBalancer)
-        }
-        if let nodePort = port.nodePort {
-            for address in node.nodePortAddresses { add(address, nodePort, .nodePort) }
-        }
-        return frontends
-    }
-
-    private mutating func compile(_ frontend: Frontend, of port: ServicePort, _ endpoints: EndpointChoice) {
-        let isExternal = frontend.kind != .clusterIP
+    private mutating func compile(
+        _ frontend: Frontend, _ origin: Frontend.Origin, of port: ServicePort, _ endpoints: EndpointChoice
+    ) {
+        let isExternal = origin != .clusterIP
         let policy = isExternal ? service.externalTrafficPolicy : service.internalTrafficPolicy
         let family = frontend.address.family
-        let key = frontend.key(port.protocol)
+        let key = frontend.key
         let name = "svc \(service.key):\(port.name.isEmpty ? port.number.description : port.name)"
         let chosen = policy == .local ? endpoints.local : endpoints.cluster
         let verdict: Verdict =
@@ -97,31 +100,30 @@ private struct ServicePlanning {
             } else {
                 .goto(ServiceTable.refuse)
             }
-        append(Element(ElementKey(key), .verdict(verdict), comment: name), to: ServiceTable.frontends(family))
+        append(Element(key, .verdict(verdict), comment: name), to: ServiceTable.frontends(family))
         list(chosen, under: key, from: 0, family)
-        if isExternal {
-            let set = policy == .cluster ? ServiceTable.external(family) : ServiceTable.kept(family)
-            append(Element(ElementKey(key), comment: name), to: set)
-        }
-        if isExternal, policy == .local, !endpoints.cluster.isEmpty {
+        guard isExternal else { return }
+        append(
+            Element(key, comment: name), to: policy == .cluster ? ServiceTable.external(family) : ServiceTable.kept(family))
+        if policy == .local, !endpoints.cluster.isEmpty {
             // Pods and programs of the cluster reach all endpoints, as they would by the cluster IP: they need no
             // load balancer to find a node that has one.
             let chain = choose(among: endpoints.cluster, of: port, shortcut: true)
-            append(Element(ElementKey(key), .verdict(.goto(chain)), comment: name), to: ServiceTable.shortcuts(family))
+            append(Element(key, .verdict(.goto(chain)), comment: name), to: ServiceTable.shortcuts(family))
             list(endpoints.cluster, under: key, from: ServiceTable.firstShortcut, family)
         }
-        if frontend.kind == .loadBalancer, let chain = admission(family) {
-            append(Element(ElementKey(key), .verdict(.jump(chain)), comment: name), to: ServiceTable.restricted(family))
+        if origin == .loadBalancer, let chain = admission(family) {
+            append(Element(key, .verdict(.jump(chain)), comment: name), to: ServiceTable.restricted(family))
         }
     }
 
     /// Writes the endpoints where the shared chains look for them, and where a reader does.
-    private mutating func list(_ endpoints: [Candidate], under key: [KeyPart], from first: UInt32, _ family: AddressFamily) {
-        for (index, endpoint) in endpoints.enumerated() {
-            let target = ElementKey(.address(endpoint.target.address), .port(endpoint.target.port))
-            append(
-                Element(ElementKey(key + [.number(first + UInt32(index))]), .data(target), comment: endpoint.name),
-                to: ServiceTable.endpoints(family))
+    private mutating func list(_ endpoints: [Candidate], under key: ElementKey, from first: UInt32, _ family: AddressFamily) {
+        let set = ServiceTable.endpoints(family)
+        let arranged = endpoints.arranged(after: previous?.targets(of: key, family, from: first) ?? [])
+        for (index, endpoint) in arranged.enumerated() {
+            let slot = ServiceTable.slot(first + UInt32(index), of: key)
+            append(Element(slot, .data(endpoint.data), comment: endpoint.name), to: set)
         }
     }
 
@@ -153,25 +155,6 @@ private struct ServicePlanning {
         return admission.chain.name
     }
 
-    /// All endpoints that the slices name for the port, each address and port once, in address order.
-    private func candidates(for port: ServicePort, _ family: AddressFamily) -> [Candidate] {
-        var found: [SocketAddress: Candidate] = [:]
-        for slice in slices where slice.family == family && !slice.isHeadless {
-            for slicePort in slice.ports where slicePort.name == port.name && slicePort.protocol == port.protocol {
-                for endpoint in slice.endpoints {
-                    let candidate = Candidate(endpoint: endpoint, port: slicePort.number)
-                    // An address that a pod gave up and another took stands twice for a while. Else the first slice by
-                    // name has it.
-                    if let other = found[candidate.target], !other.endpoint.isTerminating || endpoint.isTerminating {
-                        continue
-                    }
-                    found[candidate.target] = candidate
-                }
-            }
-        }
-        return found.values.sorted { $0.target < $1.target }
-    }
-
     private mutating func append(_ element: Element, to set: String) {
         contribution.members.append(Contribution.Member(element, in: set))
     }
@@ -179,40 +162,5 @@ private struct ServicePlanning {
     private mutating func appendOnce(_ element: Element, to set: String) {
         let member = Contribution.Member(element, in: set)
         if !contribution.members.contains(member) { contribution.members.append(member) }
-    }
-}
-
-/// One endpoint and the port it serves the service's port on.
-private struct Candidate {
-    var endpoint: Endpoint
-    var target: SocketAddress
-
-    init(endpoint: Endpoint, port: Port) {
-        self.endpoint = endpoint
-        target = SocketAddress(endpoint.address, port)
-    }
-
-    func isLocal(to node: String) -> Bool { endpoint.nodeName == node }
-
-    /// What `nft list` shows beside the element.
-    var name: String { endpoint.pod.map { "pod \($0)" } ?? "endpoint \(endpoint.address)" }
-}
-
-/// Which endpoints get new connections, by kube-proxy's rules: those that are ready, or else those that are going
-/// but still serve. The local set falls back by itself.
-private struct EndpointChoice {
-    var all: [Candidate]
-    var cluster: [Candidate]
-    var local: [Candidate]
-
-    init(candidates: [Candidate], node: String) {
-        func usable(_ candidates: [Candidate]) -> [Candidate] {
-            let ready = candidates.filter(\.endpoint.isReady)
-            guard ready.isEmpty else { return ready }
-            return candidates.filter { $0.endpoint.isServing && $0.endpoint.isTerminating }
-        }
-        all = candidates
-        cluster = usable(candidates)
-        local = usable(candidates.filter { $0.isLocal(to: node) })
     }
 }

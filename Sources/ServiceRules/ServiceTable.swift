@@ -1,5 +1,4 @@
-internal import KubernetesObjects
-public import NetworkAddresses
+internal import NetworkAddresses
 public import Nftables
 
 /// The shape of the table `inet fairlead-services`, whatever the services are.
@@ -50,9 +49,9 @@ public enum ServiceTable {
     public static func nodeChains(on node: NodeContext) -> [String: Chain] {
         // Traffic that this node forwards may come from its pods; what its own programs send is all its own.
         let fromPods = AddressFamily.allCases.compactMap { family in
-            node.podCIDRs.first { $0.family == family }.map { cidr in
+            node.localTraffic(family).map { field, operand in
                 Rule(
-                    .match(.source(family), .prefix(cidr)), .dispatch(destination(family), map: shortcuts(family)),
+                    .match(field, operand), .dispatch(destination(family), map: shortcuts(family)),
                     comment: "a pod of this node needs no node in between")
             }
         }
@@ -112,13 +111,26 @@ public enum ServiceTable {
                         reached(kept(family), transport) + [.match(.sourceAddressType, .local), .masquerade],
                         comment: "by this node itself to an endpoint anywhere")
                 }
-                + node.podCIDRs.filter { $0.family == family }.prefix(1).map { cidr in
-                    Rule(
-                        translated, .lookup([.originalDestination(family)], set: clusterIPs(family)),
-                        .match(.source(family), .prefix(cidr), negated: true), .masquerade,
-                        comment: "to a cluster IP, not from a pod of this node")
-                }
+                + toClusterIP(translated, family, on: node)
         }
+    }
+
+    /// Connections to cluster IPs are masqueraded unless they come from this node's pods, or even then. Where nothing
+    /// tells those pods apart, none is.
+    private static func toClusterIP(
+        _ translated: Statement, _ family: AddressFamily, on node: NodeContext
+    ) -> [Rule] {
+        let reached = [translated, .lookup([.originalDestination(family)], set: clusterIPs(family))]
+        if node.settings.masqueradesAll {
+            return [Rule(reached + [.masquerade], comment: "to a cluster IP: all are masqueraded here")]
+        }
+        return node.localTraffic(family).map { field, operand in
+            [
+                Rule(
+                    reached + [.match(field, operand, negated: true), .masquerade],
+                    comment: "to a cluster IP, not from a pod of this node")
+            ]
+        } ?? []
     }
 
     private static func destination(_ family: AddressFamily) -> [Field] {
@@ -127,6 +139,11 @@ public enum ServiceTable {
 
     /// Where the entries of shortcuts begin among a frontend's entries in `endpoints`.
     static let firstShortcut: UInt32 = 1 << 16
+
+    /// The key in `endpoints` of one of a frontend's endpoints.
+    static func slot(_ number: UInt32, of frontend: ElementKey) -> ElementKey {
+        ElementKey(bytes: frontend.bytes + hostBytes(number))
+    }
 
     /// The chain shared by all frontends with this many endpoints, or by all shortcuts with this many.
     static func pick(_ count: Int, shortcut: Bool = false) -> (name: String, chain: Chain) {

@@ -27,9 +27,9 @@ struct SessionAffinity {
             let (clients, chain) = ("clients-\(digits)-\(suffix)", "endpoint-\(digits)-\(suffix)")
             sets[clients] = NamedSet(SetDefinition(key: [.address(family)], expiry: timeout))
             chains[chain] = Chain(
-                comment: endpoint.name,
                 [
-                    Rule(.remember(.source(family), set: clients)),
+                    // On the rule and not on the chain: another pod may get the address, and only rules can be edited.
+                    Rule(.remember(.source(family), set: clients), comment: endpoint.name),
                     Rule(
                         .match(.transportProtocol, .transport(transport)), .destinationNATTo(endpoint.target)),
                 ])

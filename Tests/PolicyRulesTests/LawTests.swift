@@ -65,7 +65,7 @@ import Testing
                 }
                 return
             }
-            #expect(driver.assembly.contested.isEmpty)
+            #expect(!driver.assembly.isContested)
         }
         // Nothing is left of anything that is gone.
         for pod in driver.snapshot.pods.keys { driver.apply(.removed(ObjectReference(.pod, pod))) }

@@ -36,15 +36,12 @@ import Testing
     @Test func `who is masqueraded: what comes from outside the node's pods, and a pod that reaches itself`() async throws {
         let bed = try TrafficBed(hosts)
         try await bed.program(service(transport: .udp), endpoints: ["far"])
-        func seen(_ address: String, _ port: Int, from client: String?) throws -> String {
-            String(try bed.ask(address, port, from: client, udp: true).split(separator: " ").last?.split(separator: ":").first ?? "")
-        }
-        #expect(try seen("10.96.0.10", 80, from: "near") == "10.244.1.2")
-        #expect(try seen("10.96.0.10", 80, from: "out") == "172.30.0.11")
-        #expect(try seen("172.30.0.11", 30080, from: "near") == "172.30.0.11")
-        #expect(try seen("172.30.0.11", 30080, from: "out") == "172.30.0.11")
+        #expect(try bed.source(seenFrom: "near", to: "10.96.0.10", 80) == "10.244.1.2")
+        #expect(try bed.source(seenFrom: "out", to: "10.96.0.10", 80) == "172.30.0.11")
+        #expect(try bed.source(seenFrom: "near", to: "172.30.0.11", 30080) == "172.30.0.11")
+        #expect(try bed.source(seenFrom: "out", to: "172.30.0.11", 30080) == "172.30.0.11")
         try await bed.program(service(transport: .udp), endpoints: ["near"])
-        #expect(try seen("10.96.0.10", 80, from: "near") == "172.30.0.11", "hairpin")
+        #expect(try bed.source(seenFrom: "near", to: "10.96.0.10", 80) == "172.30.0.11", "hairpin")
     }
 
     @Test func `external policy Local keeps the client's address, and serves the cluster from everywhere`() async throws {

@@ -5,6 +5,7 @@ import Logging
 import NetworkAddresses
 import Reconciliation
 import RouteNetlink
+import ServiceRules
 import Testing
 
 /// A node in the middle of hosts: pods of its own, pods elsewhere, and clients outside, each a namespace on a veth.
@@ -21,11 +22,25 @@ final class TrafficBed {
         init(name: String, address: IPAddress, namespace: consuming NetworkNamespace) throws {
             self.name = name
             self.address = address
-            server = try namespace.withEntered { () throws(KernelError) in
-                try PodServer.open(podName: name, tcpPorts: [Port(8080)!], udpPorts: [Port(8080)!])
-            }
+            server = try namespace.withEntered { () throws(KernelError) in try Self.open(name, port: 8080) }
             stop = try StopSignal.open()
             self.namespace = namespace
+        }
+
+        /// One more server in a namespace that is there already.
+        init(
+            name: String, address: IPAddress, port: Int = 8080,
+            serving entered: (() throws(KernelError) -> PodServer) throws -> PodServer
+        ) throws {
+            self.name = name
+            self.address = address
+            server = try entered { () throws(KernelError) in try Self.open(name, port: port) }
+            stop = try StopSignal.open()
+            namespace = try NetworkNamespace.anonymous()
+        }
+
+        private static func open(_ name: String, port: Int) throws(KernelError) -> PodServer {
+            try PodServer.open(podName: name, tcpPorts: [Port(port)!], udpPorts: [Port(port)!])
         }
 
         func start() -> pthread_t {
@@ -47,75 +62,150 @@ final class TrafficBed {
     }
 
     let node: NetworkNamespace
+    let routes: RouteSocket
     private(set) var hosts: [String: Host] = [:]
     private var threads: [(Host, pthread_t)] = []
-    private let agent: NodeReconciler
+    private let settings: ServiceSettings
+    private var agent: NodeReconciler?
+    /// The node's object, as the agent is told of it.
+    var own = Node(
+        metadata: ObjectMetadata(name: "n1", namespace: ""),
+        podCIDRs: [TrafficBed.podCIDR, IPPrefix("fd00:10:244:1::/64")!],
+        internalIPs: [TrafficBed.nodeAddress, TrafficBed.sixth(TrafficBed.nodeAddress)])
 
     static let podCIDR = IPPrefix("10.244.1.0/24")!
     static let nodeAddress = IPAddress("172.30.0.11")!
 
+    /// The IPv6 address of whoever has this IPv4 address: fd00:10:244:1::2 beside 10.244.1.2.
+    static func sixth(_ address: IPAddress) -> IPAddress {
+        let parts = address.description.split(separator: ".")
+        return IPAddress("fd00:\(parts[0]):\(parts[1]):\(parts[2])::\(parts[3])")!
+    }
+
     /// - Parameter hosts: names and addresses; those in 10.244.1.0/24 are pods of this node.
-    init(_ hosts: [(String, String)]) throws {
-        let node = try NetworkNamespace.anonymous()
-        let routes = try node.withEntered { () throws(KernelError) in
+    init(_ hosts: [(String, String)], settings: ServiceSettings = ServiceSettings()) throws {
+        let node = try Self.namespace()
+        routes = try node.withEntered { () throws(KernelError) in
             try KernelSetting.write(["net", "ipv4", "ip_forward"], "1")
+            try KernelSetting.write(["net", "ipv6", "conf", "all", "forwarding"], "1")
             // As the agent's overlay part does: a redirect would use up what the kernel allows a client of ICMP.
             for scope in ["all", "default"] { try KernelSetting.write(["net", "ipv4", "conf", scope, "send_redirects"], "0") }
             return try RouteSocket.open()
         }
         try routes.change(link: 1, LinkChange(isUp: true))
-        var logger = Logger(label: "test")
-        logger.logLevel = .critical
-        agent = try node.withEntered { () throws(KernelError) in
-            try NodeReconciler(.init(nodeName: "n1", components: [.services]), logger: logger)
-        }
         self.node = node
-        for (index, (name, text)) in hosts.enumerated() {
-            let address = IPAddress(text)!
-            let space = try NetworkNamespace.anonymous()
-            let outside = InterfaceName("to-\(name)")!
-            try routes.addVeth(NewLink(outside, isUp: true), peer: NewLink(InterfaceName("eth0")!), in: space)
-            let inside = try space.withEntered { () throws(KernelError) in try RouteSocket.open() }
-            let (eth0, veth) = (
-                try #require(try inside.link(named: InterfaceName("eth0")!)), try #require(try routes.link(named: outside))
-            )
-            try inside.change(link: 1, LinkChange(isUp: true))
-            try inside.add(InterfaceAddress(address.hostPrefix, link: eth0.index))
-            try inside.change(link: eth0.index, LinkChange(isUp: true))
-            try inside.replace(Neighbor(IPAddress("169.254.1.1")!, mac: veth.mac, link: eth0.index))
-            try inside.add(Route(to: IPPrefix("0.0.0.0/0")!, via: IPAddress("169.254.1.1"), link: eth0.index, onLink: true))
-            try routes.add(Route(to: address.hostPrefix, link: veth.index))
-            try routes.replace(Neighbor(address, mac: eth0.mac, link: veth.index))
-            if index == 0 {
-                try routes.add(InterfaceAddress(Self.nodeAddress.hostPrefix, link: veth.index))
-                // A program that asks for a service's address needs a route to it before the rules see the packet.
-                try routes.add(Route(to: IPPrefix("0.0.0.0/0")!, link: veth.index))
-            }
-            let host = try Host(name: name, address: address, namespace: space)
-            self.hosts[name] = host
-            threads.append((host, host.start()))
-        }
+        self.settings = settings
+        try restart()
+        for (index, (name, text)) in hosts.enumerated() { try add(name, at: IPAddress(text)!, isFirst: index == 0) }
     }
 
     deinit { for (host, thread) in threads { host.end(thread) } }
 
-    /// Makes these the cluster's services, with the slices of their endpoints, and nothing else.
-    func program(_ service: Service, endpoints: [String]) async throws {
-        let slice = EndpointSlice(
+    /// A namespace in which new IPv6 addresses can be used at once.
+    private static func namespace() throws -> NetworkNamespace {
+        let space = try NetworkNamespace.anonymous()
+        try space.withEntered { () throws(KernelError) in
+            try KernelSetting.write(["net", "ipv6", "conf", "default", "accept_dad"], "0")
+        }
+        return space
+    }
+
+    private func add(_ name: String, at address: IPAddress, isFirst: Bool) throws {
+        let space = try Self.namespace()
+        let outside = InterfaceName("to-\(name)")!
+        try routes.addVeth(NewLink(outside, isUp: true), peer: NewLink(InterfaceName("eth0")!), in: space)
+        let inside = try space.withEntered { () throws(KernelError) in try RouteSocket.open() }
+        let (eth0, veth) = (
+            try #require(try inside.link(named: InterfaceName("eth0")!)), try #require(try routes.link(named: outside))
+        )
+        try inside.change(link: 1, LinkChange(isUp: true))
+        try inside.change(link: eth0.index, LinkChange(isUp: true))
+        for (address, gateway, all) in [
+            (address, "169.254.1.1", "0.0.0.0/0"), (Self.sixth(address), "fe80::1", "::/0"),
+        ] {
+            try inside.add(InterfaceAddress(address.hostPrefix, link: eth0.index))
+            try inside.replace(Neighbor(IPAddress(gateway)!, mac: veth.mac, link: eth0.index))
+            try inside.add(Route(to: IPPrefix(all)!, via: IPAddress(gateway), link: eth0.index, onLink: true))
+            try routes.add(Route(to: address.hostPrefix, link: veth.index))
+            try routes.replace(Neighbor(address, mac: eth0.mac, link: veth.index))
+            guard isFirst else { continue }
+            let own = address.family == .ipv4 ? Self.nodeAddress : Self.sixth(Self.nodeAddress)
+            try routes.add(InterfaceAddress(own.hostPrefix, link: veth.index))
+            // A program that asks for a service's address needs a route to it before the rules see the packet.
+            try routes.add(Route(to: IPPrefix(all)!, link: veth.index))
+        }
+        let host = try Host(name: name, address: address, namespace: space)
+        self.hosts[name] = host
+        threads.append((host, host.start()))
+    }
+
+    /// Ends the agent, as a kill would.
+    func stop() { agent = nil }
+
+    /// Ends the agent, and starts one that knows nothing.
+    func restart() throws {
+        stop()
+        var logger = Logger(label: "test")
+        logger.logLevel = .critical
+        agent = try node.withEntered { () throws(KernelError) in
+            try NodeReconciler(.init(nodeName: "n1", components: [.services], services: settings), logger: logger)
+        }
+    }
+
+    /// Gives a node another address.
+    func addNodeAddress(_ address: String) throws {
+        try routes.add(InterfaceAddress(IPAddress(address)!.hostPrefix, link: 1))
+    }
+
+    /// Gives a host another address, to which the node knows the way.
+    func add(_ text: String, to name: String) throws {
+        let address = IPAddress(text)!
+        let inside = try hosts[name]!.namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
+        let (eth0, veth) = (
+            try #require(try inside.link(named: InterfaceName("eth0")!)),
+            try #require(try routes.link(named: InterfaceName("to-\(name)")!))
+        )
+        try inside.add(InterfaceAddress(address.hostPrefix, link: eth0.index))
+        try routes.replace(Neighbor(address, mac: eth0.mac, link: veth.index))
+    }
+
+    /// An endpoint at a host.
+    func endpoint(
+        _ name: String, _ family: AddressFamily = .ipv4, _ adjust: (inout Endpoint) -> Void = { _ in }
+    ) -> Endpoint {
+        let address = hosts[name]!.address
+        var endpoint = Endpoint(
+            address: family == .ipv4 ? address : Self.sixth(address),
+            nodeName: Self.podCIDR.contains(address) ? "n1" : "n2")
+        adjust(&endpoint)
+        return endpoint
+    }
+
+    /// A slice of a service's endpoints, whose ports are all 8080.
+    func slice(
+        of service: Service, _ endpoints: [Endpoint], _ family: AddressFamily = .ipv4, number: Int = 1
+    ) -> EndpointSlice {
+        EndpointSlice(
             metadata: ObjectMetadata(
-                name: service.key.name, namespace: service.key.namespace,
+                name: "\(service.key.name)-\(number)", namespace: service.key.namespace,
                 labels: [EndpointSlice.serviceNameLabel: service.key.name]),
-            family: .ipv4,
-            endpoints: endpoints.map { name in
-                let address = hosts[name]!.address
-                return Endpoint(address: address, nodeName: Self.podCIDR.contains(address) ? "n1" : "n2")
-            }, ports: service.ports.map { EndpointPort(name: $0.name, protocol: $0.protocol, number: Port(8080)!) })
-        let own = Node(
-            metadata: ObjectMetadata(name: "n1", namespace: ""), podCIDRs: [Self.podCIDR], internalIPs: [Self.nodeAddress])
-        let report = await agent.apply([
-            .objects([.set(.node(own)), .set(.service(service)), .set(.endpointSlice(slice)), .synced], notes: [], revision: "")
-        ])
+            family: family, endpoints: endpoints,
+            ports: service.ports.map { EndpointPort(name: $0.name, protocol: $0.protocol, number: Port(8080)!) })
+    }
+
+    /// Tells the agent of the node and of these.
+    @discardableResult
+    func apply(_ objects: KubernetesObject..., removing removed: [ObjectReference] = []) async throws -> SyncReport {
+        let events = objects.map(ObjectEvent.set) + removed.map(ObjectEvent.removed) + [.set(.node(own)), .synced]
+        let report = await agent!.apply([.kernelChanged, .objects(events, notes: [], revision: "")])
         try #require(report.isSynced, "\(report.errors)")
+        return report
+    }
+
+    /// Gives the service these hosts as its endpoints.
+    @discardableResult
+    func program(_ service: Service, endpoints: [String]) async throws -> SyncReport {
+        try await apply(.service(service), .endpointSlice(slice(of: service, endpoints.map { endpoint($0) })))
     }
 
     /// Who answered, `refused`, or `timeout`; from a host, or from the node itself.
@@ -137,6 +227,13 @@ final class TrafficBed {
         case .timeout: return "timeout"
         default: return "\(outcome)"
         }
+    }
+
+    /// Whom an endpoint that speaks UDP saw.
+    func source(seenFrom name: String? = nil, to address: String, _ port: Int) throws -> String {
+        let answer = try ask(address, port, from: name, udp: true)
+        guard let space = answer.lastIndex(of: " "), let colon = answer.lastIndex(of: ":") else { return answer }
+        return String(answer[answer.index(after: space)..<colon])
     }
 
     /// Whether nobody answers, not even with a refusal.

@@ -29,6 +29,11 @@ private func slice(
         family: family, endpoints: endpoints, ports: ports)
 }
 
+/// `slice` by a name that no suite has a function of.
+private func makeSlice(of service: String, _ endpoints: [Endpoint], ports: [EndpointPort]) -> EndpointSlice {
+    slice(of: service, endpoints, ports: ports)
+}
+
 private func endpoint(_ address: String, on node: String = "n2", ready: Bool = true, serving: Bool = true, terminating: Bool = false) -> Endpoint {
     Endpoint(
         address: IPAddress(address)!, isReady: ready, isServing: serving, isTerminating: terminating, nodeName: node,
@@ -73,13 +78,13 @@ private func elements(_ plan: Contribution) -> [String: [String]] {
         #expect(
             plan["frontends4"] == [
                 "10.96.0.10 . tcp . 80 comment \"svc shop/web:http\" : goto pick-1",
-                "198.51.100.7 . tcp . 80 comment \"svc shop/web:http\" : goto pick-1",
                 "172.30.0.11 . tcp . 30080 comment \"svc shop/web:http\" : goto pick-1",
+                "198.51.100.7 . tcp . 80 comment \"svc shop/web:http\" : goto pick-1",
             ])
         #expect(
             plan["external4"] == [
-                "198.51.100.7 . tcp . 80 comment \"svc shop/web:http\"",
                 "172.30.0.11 . tcp . 30080 comment \"svc shop/web:http\"",
+                "198.51.100.7 . tcp . 80 comment \"svc shop/web:http\"",
             ])
         #expect(plan["endpoints4"]?.count == 3)
     }
@@ -218,15 +223,12 @@ private func elements(_ plan: Contribution) -> [String: [String]] {
         var current = node
         for _ in 0..<200 {
             let number = Int.random(in: 0..<6, using: &random)
-            switch Int.random(in: 0..<10, using: &random) {
+            switch Int.random(in: 0..<11, using: &random) {
             case 0:
                 services["s\(number)"] = nil
                 compiler.apply(.removed(ObjectReference(.service, NamespacedName(namespace: "shop", name: "s\(number)"))))
             case 1...3:
-                let port = Port(30000 + number % 4)!
-                let new = service(
-                    "s\(number)", ip: "10.96.0.\(number + 1)", type: .nodePort,
-                    ports: [ServicePort(name: "http", number: Port(80)!, nodePort: Bool.random(using: &random) ? port : nil)])
+                let new = randomService(number, using: &random)
                 services["s\(number)"] = new
                 compiler.apply(.set(.service(new)))
             case 4:
@@ -236,47 +238,151 @@ private func elements(_ plan: Contribution) -> [String: [String]] {
             case 5:
                 current.addresses = [IPAddress("172.30.0.\(number + 1)")!]
                 compiler.setNode(current)
+            case 6:
+                current.zone = ["a", "b", nil][number % 3]
+                compiler.setNode(current)
             default:
                 var new = slice(
                     of: "s\(Int.random(in: 0..<6, using: &random))",
-                    (0..<Int.random(in: 0..<4, using: &random)).map { endpoint("10.244.1.\($0 + number)", on: "n\($0 % 2 + 1)") })
+                    (0..<Int.random(in: 0..<5, using: &random)).map { index in
+                        var new = endpoint("10.244.1.\(index * Int.random(in: 1...2, using: &random) + number)", on: "n\(index % 2 + 1)")
+                        if number > 2 { new.hintedZones = [["a"], ["b"], ["a", "b"]].randomElement(using: &random)! }
+                        return new
+                    })
                 new.metadata.name = "x-\(number)"
                 slices[new.key] = new
                 compiler.apply(.set(.endpointSlice(new)))
             }
             if Int.random(in: 0..<3, using: &random) == 0 {
-                for (key, contribution) in compiler.takeContributions() { assembly.set(contribution, for: key) }
+                compiler.compile(into: &assembly)
                 for change in assembly.takeChanges() { kernel.apply(change) }
-                let whole = serviceTable(services: services.values, slices: slices.values, on: current)
-                #expect(assembly.ruleset.sets == whole.sets && assembly.ruleset.chains == whole.chains)
                 #expect(kernel == assembly.ruleset)
+                // Slots are history, and the table knows it; everything else follows from the objects alone.
+                let whole = serviceTable(services: services.values, slices: slices.values, on: current, previous: assembly.ruleset)
+                #expect(withoutNodeChains(assembly.ruleset) == withoutNodeChains(whole))
+                let fresh = serviceTable(services: services.values, slices: slices.values, on: current)
+                #expect(targets(assembly.ruleset) == targets(fresh))
+                for (name, set) in fresh.sets where !name.hasPrefix("endpoints") { #expect(assembly.ruleset.sets[name] == set) }
             }
         }
+    }
+
+    private func randomService(_ number: Int, using random: inout SeededGenerator) -> Service {
+        service(
+            "s\(number)", ip: "10.96.0.\(number + 1)", type: .loadBalancer,
+            ports: [
+                ServicePort(
+                    name: "http", number: Port(80)!,
+                    nodePort: Bool.random(using: &random) ? Port(30000 + Int.random(in: 0..<4, using: &random))! : nil)
+            ]
+        ) {
+            if Bool.random(using: &random) { $0.externalTrafficPolicy = .local }
+            if Bool.random(using: &random) { $0.externalIPs = [IPAddress("203.0.113.\(Int.random(in: 0..<3, using: &random))")!] }
+            if Int.random(in: 0..<3, using: &random) == 0 { $0.ingress = [LoadBalancerIngress(address: IPAddress("203.0.113.1")!)] }
+            if Int.random(in: 0..<3, using: &random) == 0 { $0.sessionAffinity = .clientIP(timeoutSeconds: 60) }
+            if Int.random(in: 0..<3, using: &random) == 0 { $0.sourceRanges = [IPPrefix("172.30.0.0/30")!] }
+            if Bool.random(using: &random) { $0.metadata.creationTimestamp = Timestamp(secondsSince1970: Int64(number % 3)) }
+        }
+    }
+
+    /// The chains that the dataplane makes of the node, and the compiler does not.
+    private func withoutNodeChains(_ table: Ruleset) -> Ruleset {
+        var table = table
+        for name in ServiceTable.nodeChains(on: node).keys { table.chains[name] = nil }
+        return table
+    }
+
+    /// The targets of each frontend, whatever their slots.
+    private func targets(_ table: Ruleset) -> [ElementKey: [Element.Value: Int]] {
+        var found: [ElementKey: [Element.Value: Int]] = [:]
+        for element in table.sets["endpoints4"]!.elements.values {
+            found[ElementKey(bytes: element.key.bytes.dropLast(4)), default: [:]][element.value!, default: 0] += 1
+        }
+        return found
+    }
+
+    /// What an event costs in elements, and that a fresh start over the same table costs none.
+    @Test func `an endpoint that comes or goes costs its own element and no other`() {
+        var compiler = ServiceCompiler(node: node)
+        var assembly = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
+        func cost(_ numbers: [Int]) -> [String: Int] {
+            compiler.apply(.set(.endpointSlice(slice(numbers.map { endpoint("10.244.2.\($0)") }))))
+            compiler.compile(into: &assembly)
+            var cost: [String: Int] = [:]
+            for change in assembly.takeChanges() {
+                switch change {
+                case .removeElements(let elements, let set): cost["- \(set)"] = elements.count
+                case .addElements(let elements, let set): cost["+ \(set)"] = elements.count
+                default: break
+                }
+            }
+            return cost
+        }
+        compiler.apply(.set(.service(service())))
+        _ = cost(Array(1...100))
+        let verdict = ["- frontends4": 1, "+ frontends4": 1]
+        #expect(cost([1] + (3...100)) == ["- endpoints4": 2, "+ endpoints4": 1].merging(verdict) { $1 }, "the last moves into the hole")
+        #expect(cost([1] + (3...100) + [200]) == ["+ endpoints4": 1].merging(verdict) { $1 })
+        #expect(cost([1] + (4...100) + [200, 201]) == ["- endpoints4": 1, "+ endpoints4": 1], "one for another")
+        #expect(cost([1] + (4...100) + [200, 201]) == [:])
+        var restarted = ServiceCompiler(node: node)
+        var again = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
+        restarted.apply(.set(.endpointSlice(slice(([1] + (4...100) + [200, 201]).map { endpoint("10.244.2.\($0)") }))))
+        restarted.apply(.set(.service(service())))
+        restarted.compile(into: &again, previous: assembly.ruleset)
+        #expect(again.ruleset == assembly.ruleset && assembly.ruleset.changes(to: again.ruleset).isEmpty)
     }
 }
 
 @Suite struct DatagramFlowTests {
-    @Test func `only touched UDP frontends are named, with the endpoints they have now`() {
-        let dns = service(
-            "dns", ports: [ServicePort(protocol: .udp, number: Port(53)!), ServicePort(name: "tcp", number: Port(53)!)])
-        func plan(_ addresses: String...) -> Contribution {
-            let ports = [EndpointPort(protocol: .udp, number: Port(5353)!), EndpointPort(name: "tcp", number: Port(5353)!)]
-            return rules(for: dns, slices: [slice(of: "dns", addresses.map { endpoint($0) }, ports: ports)], on: node)
-        }
-        var assembly = Assembly<String>(frame: ServiceTable.frame(on: node))
+    private let dns = service(
+        "dns", ports: [ServicePort(protocol: .udp, number: Port(53)!), ServicePort(name: "tcp", number: Port(53)!)])
+    private let frontend = SocketAddress(IPAddress("10.96.0.10")!, Port(53)!)
+
+    private func slice(_ endpoints: [Endpoint]) -> EndpointSlice {
+        makeSlice(of: "dns", endpoints, ports: [
+            EndpointPort(protocol: .udp, number: Port(5353)!), EndpointPort(name: "tcp", number: Port(5353)!),
+        ])
+    }
+
+    private func target(_ address: String) -> SocketAddress { SocketAddress(IPAddress(address)!, Port(5353)!) }
+
+    @Test func `UDP frontends that come or go are named, and no others`() {
+        var compiler = ServiceCompiler(node: node)
+        var assembly = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
         _ = assembly.takeChanges()
-        let frontend = SocketAddress(IPAddress("10.96.0.10")!, Port(53)!)
-        func touched(_ contribution: Contribution?) -> [SocketAddress: Set<SocketAddress>] {
-            assembly.set(contribution, for: "dns")
-            return datagramFrontends(touchedBy: assembly.takeChanges(), in: assembly.ruleset)
+        func touched(_ event: ObjectEvent) -> Set<SocketAddress> {
+            compiler.apply(event)
+            compiler.compile(into: &assembly)
+            return datagramFrontends(addedOrRemovedBy: assembly.takeChanges())
         }
-        func target(_ address: String) -> SocketAddress { SocketAddress(IPAddress(address)!, Port(5353)!) }
-        #expect(touched(plan("10.244.2.3")) == [:], "nobody can have been sent to a new endpoint")
-        #expect(touched(plan("10.244.2.4")) == [frontend: [target("10.244.2.4")]])
-        #expect(touched(plan("10.244.2.4", "10.244.2.5")) == [frontend: [target("10.244.2.4"), target("10.244.2.5")]])
-        #expect(touched(plan()) == [frontend: []])
-        _ = touched(plan("10.244.2.4"))
-        #expect(touched(nil) == [frontend: []])
+        #expect(touched(.set(.service(dns))) == [frontend], "what began before the service goes astray")
+        #expect(touched(.set(.endpointSlice(slice([endpoint("10.244.2.3")])))) == [], "nobody can be lost to a new endpoint")
+        #expect(touched(.set(.endpointSlice(slice([endpoint("10.244.2.4"), endpoint("10.244.2.5")])))) == [])
+        #expect(assembly.ownerOfDatagramFrontend(frontend) == dns.key)
+        #expect(touched(.removed(ObjectReference(.service, dns.key))) == [frontend])
+        #expect(assembly.ownerOfDatagramFrontend(frontend) == nil)
+    }
+
+    @Test func `a service is bereft when an endpoint stops serving, and not when one only stops taking new clients`() {
+        var compiler = ServiceCompiler(node: node)
+        compiler.apply(.set(.service(dns)))
+        func bereft(_ endpoints: [Endpoint]) -> Bool {
+            compiler.apply(.set(.endpointSlice(slice(endpoints))))
+            return compiler.takeBereft() == [dns.key]
+        }
+        let (first, going) = (endpoint("10.244.2.3"), endpoint("10.244.2.4", ready: false, terminating: true))
+        #expect(!bereft([first, endpoint("10.244.2.4")]))
+        #expect(!bereft([first, going]))
+        #expect(compiler.datagramTargets(of: frontend, of: dns.key) == [target("10.244.2.3"), target("10.244.2.4")])
+        #expect(bereft([first]))
+        #expect(compiler.datagramTargets(of: frontend, of: dns.key) == [target("10.244.2.3")])
+        #expect(bereft([endpoint("10.244.2.3", ready: false, serving: false)]))
+        #expect(compiler.datagramTargets(of: frontend, of: dns.key) == [] && compiler.datagramFrontends(of: dns.key) == [frontend])
+        #expect(!bereft([]))
+        _ = bereft([first])
+        compiler.apply(.removed(ObjectReference(.endpointSlice, slice([]).key)))
+        #expect(compiler.takeBereft() == [dns.key])
     }
 }
 
