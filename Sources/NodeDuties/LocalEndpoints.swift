@@ -39,7 +39,8 @@ public struct LocalEndpoints: Sendable {
     private let nodeName: String
     private var services: [NamespacedName: LocalService] = [:]
     private var slices: [NamespacedName: Summary] = [:]
-    private var slicesOfService: [NamespacedName: Set<NamespacedName>] = [:]
+    /// Few services have more than one.
+    private var slicesOfService: [NamespacedName: [NamespacedName]] = [:]
 
     public init(nodeName: String) { self.nodeName = nodeName }
 
@@ -75,12 +76,12 @@ public struct LocalEndpoints: Sendable {
         slices[slice.key] = Summary(
             service: service, family: slice.family, ready: here.filter(\.isReady).map(\.address),
             servesHere: here.contains(where: serves), servesAnywhere: slice.endpoints.contains(where: serves))
-        slicesOfService[service, default: []].insert(slice.key)
+        slicesOfService[service, default: []].append(slice.key)
     }
 
     private mutating func remove(slice key: NamespacedName) {
         guard let old = slices.removeValue(forKey: key) else { return }
-        slicesOfService[old.service]?.remove(key)
+        slicesOfService[old.service]?.removeAll { $0 == key }
         if slicesOfService[old.service]?.isEmpty == true { slicesOfService[old.service] = nil }
     }
 

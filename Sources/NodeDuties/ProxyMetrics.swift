@@ -49,7 +49,7 @@ public struct ProxyMetrics: Sendable {
     private var sync = Histogram(bounds: Self.doubling)
     private var fullSync = Histogram(bounds: Self.doubling)
     private var partialSync = Histogram(bounds: Self.doubling)
-    private var programming = Histogram(bounds: Self.latency)
+    private var programming: [AddressFamily: Histogram]
     private var flowSync = Histogram(bounds: Self.doubling)
     private var flowsDeleted = 0
     private var lastQueued = 0.0
@@ -70,7 +70,10 @@ public struct ProxyMetrics: Sendable {
     private static let latency: [Double] =
         [0.25, 0.5] + (1...59).map(Double.init) + (0..<12).map { Double(60 + 5 * $0) } + (0..<7).map { Double(120 + 30 * $0) }
 
-    public init(families: [AddressFamily]) { self.families = families }
+    public init(families: [AddressFamily]) {
+        self.families = families
+        programming = Dictionary(uniqueKeysWithValues: families.map { ($0, Histogram(bounds: Self.latency)) })
+    }
 
     /// Changes of services and endpoint slices arrived.
     public mutating func queued(services: Int, endpoints: Int, at now: Moment) {
@@ -83,8 +86,8 @@ public struct ProxyMetrics: Sendable {
 
     /// The services' part of a pass is over.
     ///
-    /// - Parameter triggers: When what led to the changes happened, in nanoseconds since 1970.
-    public mutating func synced(_ pass: Pass, triggers: [Int64], at now: Moment) {
+    /// - Parameter triggers: When what led to the changes of slices happened, in nanoseconds since 1970.
+    public mutating func synced(_ pass: Pass, triggers: [(family: AddressFamily, time: Int64)], at now: Moment) {
         let seconds = pass.duration.inSeconds
         guard !pass.failed else {
             syncFailures += 1
@@ -98,7 +101,9 @@ public struct ProxyMetrics: Sendable {
         lastSynced = now.seconds
         servicesPending = 0
         endpointsPending = 0
-        for trigger in triggers { programming.observe(max(0, Double(now.wall - trigger) / 1e9)) }
+        for trigger in triggers {
+            programming[trigger.family]?.observe(max(0, Double(now.wall - trigger.time) / 1e9))
+        }
     }
 
     /// A component's part of a pass is over.
@@ -149,7 +154,7 @@ public struct ProxyMetrics: Sendable {
             byFamily(flowSync))
         page.histogram(
             "kubeproxy_network_programming_duration_seconds", "Time from a change of endpoints to its being programmed",
-            byFamily(programming))
+            families.compactMap { family in programming[family].map { ([("ip_family", Self.name(family))], $0) } })
         page.counter("kubeproxy_proxy_healthz_total", "Answers of /healthz", Self.byCode(healthz))
         page.counter("kubeproxy_proxy_livez_total", "Answers of /livez", Self.byCode(livez))
         page.histogram(

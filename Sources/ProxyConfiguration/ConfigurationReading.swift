@@ -59,6 +59,10 @@ private struct DocumentReader {
         for (path, reason) in DocumentDefaults.unused where document.value(at: path) != defaults.value(at: path) {
             warn(path, "is not used: \(reason)")
         }
+        // Its default is true too, but asks for nothing that anybody chose.
+        if given.value(at: "iptables.localhostNodePorts") == true {
+            warn("iptables.localhostNodePorts", "is not used: node ports do not answer at 127.0.0.1")
+        }
         return configuration(document, modeIsOpen: !isFile)
     }
 
@@ -121,9 +125,6 @@ private struct DocumentReader {
         warn(
             "mode",
             "is \(blank)decides what the other fields mean, but rules are made in tables of our own, by nftables")
-        if mode == .iptables, document.value(at: "iptables.localhostNodePorts") == true {
-            warn("iptables.localhostNodePorts", "is not used: node ports do not answer at 127.0.0.1")
-        }
     }
 
     private mutating func bind(_ document: FieldValue) -> IPAddress? {

@@ -17,15 +17,7 @@ public func removeEverythingOfTheAgent(device: InterfaceName) throws(KernelError
     let tables = try NftablesSocket.open()
     let present = try tables.tables()
     for table in [ServiceTable.name, PolicyTable.name] where present.contains(table) {
-        do {
-            // A table whose owner has died obeys whoever takes its ownership over.
-            try tables.apply([.addTable], to: table, owned: true)
-            try tables.removeTable(table)
-        } catch where error.errno == .notPermitted {
-            throw KernelError(
-                operation: "remove table \(table)", errno: error.errno,
-                kernelMessage: "it belongs to a process that runs; end the agent first")
-        }
+        try remove(table, by: tables)
         removed.append("table \(table)")
     }
     let links = try RouteSocket.open()
@@ -36,4 +28,20 @@ public func removeEverythingOfTheAgent(device: InterfaceName) throws(KernelError
         removed.append("device \(device)")
     }
     return removed
+}
+
+/// Removes a table, be it nobody's or that of an owner who has died.
+private func remove(_ table: TableName, by socket: borrowing NftablesSocket) throws(KernelError) {
+    do {
+        return try socket.removeTable(table)
+    } catch where error.errno == .notPermitted {}
+    do {
+        // Such a table obeys whoever takes its ownership over.
+        try socket.apply([.addTable], to: table, owned: true)
+        try socket.removeTable(table)
+    } catch where error.errno == .notPermitted {
+        throw KernelError(
+            operation: "remove table \(table)", errno: error.errno,
+            kernelMessage: "it belongs to a process that runs; end the agent first")
+    }
 }

@@ -16,7 +16,7 @@ final class DutyState: Sendable {
         /// Nothing is overdue before the objects are known as a whole.
         var isListed = false
         /// Times of what led to changes of endpoints that are not programmed yet, in nanoseconds since 1970.
-        var triggers: [Int64] = []
+        var triggers: [(family: AddressFamily, time: Int64)] = []
         var hasServiceChanges = false
         var notes: [String: Int] = [:]
         var elements: [String: Int] = [:]
@@ -66,7 +66,7 @@ final class DutyState: Sendable {
                         endpoints += 1
                         // What happened before this process began is not its delay.
                         if let trigger = slice.lastTrigger?.nanosecondsSince1970, trigger >= start.wall {
-                            state.triggers.append(trigger)
+                            state.triggers.append((slice.family, trigger))
                         }
                     case .removed(ObjectReference.of(.endpointSlice)): endpoints += 1
                     case .set(.node(let node)):

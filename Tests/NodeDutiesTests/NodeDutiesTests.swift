@@ -97,7 +97,7 @@ private func node(taints: [Node.Taint] = [], deletedAt: Timestamp? = nil) -> Nod
         #expect(lines(metrics).contains("kubeproxy_sync_proxy_rules_endpoint_changes_pending 3"))
         metrics.synced(pass(3, failed: true), triggers: [], at: moment(1))
         #expect(lines(metrics).contains("kubeproxy_sync_proxy_rules_service_changes_pending 2"))
-        metrics.synced(pass(3), triggers: [moment().wall], at: moment(2))
+        metrics.synced(pass(3), triggers: [(.ipv4, moment().wall)], at: moment(2))
         metrics.synced(pass(1), triggers: [], at: moment(3))
         let page = lines(metrics)
         for line in [

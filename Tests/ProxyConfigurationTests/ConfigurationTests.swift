@@ -177,6 +177,10 @@ import Testing
         ("surprise: 1", "c.yaml: surprise: is not known, and not used"),
         ("nftables: {syncperiod: 5s}", "c.yaml: nftables.syncperiod: is not known, and not used; \"syncPeriod\" is"),
         ("mode: nftables\nmode: nftables", "c.yaml: mode: is given twice; the last one counts"),
+        (
+            "iptables: {localhostNodePorts: true}",
+            "c.yaml: iptables.localhostNodePorts: is not used: node ports do not answer at 127.0.0.1"
+        ),
         ("enableProfiling: true", "c.yaml: enableProfiling: is not used: there are no profiling pages"),
         (
             "mode: iptables",
