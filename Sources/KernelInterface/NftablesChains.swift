@@ -22,6 +22,7 @@ extension NftablesSocket {
         // Chains may lead to each other: all are emptied before the first goes.
         for chain in chains { batch.appendRuleRemoval(nil, of: chain) }
         for chain in chains { batch.appendChainRemoval(chain) }
+        batch.finish()
         try send(&batch, [])
     }
 }

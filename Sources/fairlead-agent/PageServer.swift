@@ -34,6 +34,15 @@ struct PageListener: Sendable {
     ///
     /// - Throws: where the address cannot be listened at.
     func run() async throws {
+        do {
+            try await run(at: address)
+        } catch where address.address == .v6(IPv6Address(rawValue: 0)) && !(error is IOError) {
+            // The resolver knows no address of IPv6 on a host that has none but its loopback's; then IPv4 is all there is.
+            try await run(at: NetworkAddresses.SocketAddress(.v4(IPv4Address(rawValue: 0)), address.port))
+        }
+    }
+
+    private func run(at address: NetworkAddresses.SocketAddress) async throws {
         // What goes wrong with one connection concerns its other end only.
         var quiet = Logger(label: "fairlead-agent.http")
         quiet.logLevel = .critical

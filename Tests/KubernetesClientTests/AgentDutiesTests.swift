@@ -17,7 +17,7 @@ import Testing
         let namespace: NetworkNamespace
         private var agents: [ChildProcess] = []
 
-        init() throws {
+        init(hasIPv6: Bool = true) throws {
             folder = try TemporaryFolder()
             namespace = try NetworkNamespace.anonymous()
             let socket = try namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
@@ -25,7 +25,7 @@ import Testing
             let loopback = try #require(try socket.link(named: name)).index
             try socket.change(link: loopback, LinkChange(isUp: true))
             try socket.add(InterfaceAddress(try #require(IPPrefix("192.0.2.1/32")), link: loopback))
-            try socket.add(InterfaceAddress(try #require(IPPrefix("2001:db8::1/128")), link: loopback))
+            if hasIPv6 { try socket.add(InterfaceAddress(try #require(IPPrefix("2001:db8::1/128")), link: loopback)) }
         }
 
         deinit { for agent in agents { _ = try? agent.signal(.kill); _ = try? agent.wait() } }
@@ -122,6 +122,15 @@ import Testing
         }
         try agent.signal(.terminate)
         #expect(try agent.wait() == .exited(0))
+    }
+
+    @Test(.needsRoot) func `a host without addresses of IPv6 is served by IPv4`() async throws {
+        let bed = try Bed(hasIPv6: false)
+        try bed.write(Self.objects())
+        _ = try bed.start(manifests(bed, ["--proxy-mode", "iptables"]))
+        try await bed.wait("readiness") { try bed.get("127.0.0.1:10256/readyz").code == "200" }
+        try await bed.wait("the service's own port") { try bed.get("192.0.2.1:31000/").code == "200" }
+        #expect(!bed.log.contains("cannot serve"))
     }
 
     @Test(.needsRoot) func `load balancers are told of a service's endpoints, wherever the service goes`() async throws {
