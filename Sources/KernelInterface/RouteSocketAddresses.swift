@@ -22,6 +22,20 @@ extension RouteSocket {
         return addresses.filter { link == nil || $0.link == link }
     }
 
+    /// The IPv6 addresses that somebody else on their link has: asked for before they were to serve, and answered.
+    ///
+    /// Equivalent to `ip -6 address show dadfailed`. The corresponding message is a dump of `RTM_GETADDR`.
+    public func duplicates() throws(KernelError) -> [InterfaceAddress] {
+        let request = AttributeWriter.message(type: UInt16(RTM_GETADDR), flags: 0) { message in
+            message.append(bytes: [UInt8(AF_INET6), 0, 0, 0])
+            message.append(Int32(0))
+        }
+        return try socket.dump(request, for: "list IPv6 addresses") { _, message in
+            let hasFailed = Libnl.read(message) { rtnl_addr_get_flags($0) & UInt32(IFA_F_DADFAILED) != 0 }
+            return hasFailed == true ? InterfaceAddress(message: message) : nil
+        }
+    }
+
     /// Adds an address to a link.
     ///
     /// - Parameters:

@@ -25,7 +25,8 @@ public struct BridgeVLANs: Hashable, Sendable {
             untagged: network ?? 1, tagged: trunk, keepsDefault: try reader.isTrue("preserveDefaultVlan"))
         if let network {
             guard let name = InterfaceName("\(bridge).\(network)") else {
-                throw reader.fault("vlan", "\(bridge).\(network), which the gateway is on, is too long for an interface")
+                throw reader.fault(
+                    "vlan", "\(bridge).\(network), which the gateway is on, is too long for an interface")
             }
             gateway = name
         }

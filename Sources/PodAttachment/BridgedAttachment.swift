@@ -148,10 +148,11 @@ public struct BridgedAttachment: Sendable {
             // Several IPv6 networks may live on one bridge as long as they do not overlap; of IPv4 there is one.
             let rivals = present.filter { $0.family == prefix.family && ($0.family == .ipv4 || $0.overlaps(prefix)) }
             guard rivals.isEmpty || configuration.forceAddress else {
+                let gateway = configuration.gatewayInterface
+                let what = gateway == configuration.bridge ? "bridge addr" : "vlan interface for bridge with addr"
                 throw CNIError(
                     .internal,
-                    "failed to set bridge addr: \"\(configuration.gatewayInterface)\" already has an IP address different from "
-                        + "\(prefix)",
+                    "failed to set \(what): \"\(gateway)\" already has an IP address different from \(prefix)",
                     details: "it has \(rivals.map(\.description).joined(separator: " ")); forceAddress replaces it")
             }
             steps += rivals.map { .removeAddress($0, place) }

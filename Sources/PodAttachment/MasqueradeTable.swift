@@ -3,8 +3,8 @@ public import Nftables
 
 /// The table `inet fairlead-masquerade`: pods whose connections leave under the node's address.
 ///
-/// A pod's address is one element. It leads to the chain of the networks within which the pod keeps its address: the one
-/// that it is on, or all that know the way back to it.
+/// A pod's address is one element. It leads to the chain of the networks within which the pod keeps its address: the
+/// one that it is on, or all that know the way back to it.
 public enum MasqueradeTable {
     public static let name = TableName(.inet, "fairlead-masquerade")
 

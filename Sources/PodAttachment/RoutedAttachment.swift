@@ -33,7 +33,8 @@ public struct RoutedAttachment: Sendable {
             // The kernel takes no other for a route by a gateway, and all of a routed pod's are.
             guard let scope = route.traits.scope, scope != 0 else { continue }
             throw CNIError(
-                .unsupportedField, "routes[\(index)].scope: \(scope) is for destinations on the link; a routed pod has none")
+                .unsupportedField,
+                "routes[\(index)].scope: \(scope) is for destinations on the link; a routed pod has none")
         }
         mtu = configuration.mtu ?? Underlay.podMTU(underlay, overlay: configuration.overlay)
         podMAC = configuration.mac ?? attachment.podMAC

@@ -73,7 +73,9 @@ public enum Step: Hashable, Sendable {
         case .removeAddress(let prefix, let place): .addAddress(prefix, place)
         // Forwarding, and a bridge that is up, are how a node with pods is; and a bridge that other ports have VLANs on
         // must go on filtering them.
-        case .setUp, .pinMAC, .setPromiscuous, .setPort, .filterVLANs, .setVLANs, .label, .set, .addRoute, .forgetNeighbor, .setNeighbor: nil
+        case .setUp, .pinMAC, .setPromiscuous, .setPort, .filterVLANs, .setVLANs, .label, .set, .addRoute,
+            .forgetNeighbor, .setNeighbor:
+            nil
         case .awaitRunning, .awaitDelivery: nil
         }
     }

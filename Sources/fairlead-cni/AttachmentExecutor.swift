@@ -217,14 +217,25 @@ struct AttachmentExecutor: ~Copyable {
             try wait(for: step) { () throws(CNIError) in try link(at: place)?.isRunning == true }
         case .awaitDelivery(let address, let side):
             try wait(for: step) { () throws(CNIError) in
-                try kernel { () throws(KernelError) in
+                let isTakenIn = try kernel { () throws(KernelError) in
                     switch side {
                     case .host: try host.decide(to: address).kind == .local
                     case .pod: try pod.socket.decide(to: address).kind == .local
                     }
                 }
+                if !isTakenIn, side == .pod { try requireUnclaimed(address) }
+                return isTakenIn
             }
         }
+    }
+
+    /// Fails where somebody else has answered for the address, which then never serves.
+    private func requireUnclaimed(_ address: IPAddress) throws(CNIError) {
+        let duplicates = try kernel { () throws(KernelError) in try pod.socket.duplicates() }
+        guard let duplicate = duplicates.first(where: { $0.prefix.address == address }) else { return }
+        throw CNIError(
+            .internal, "the pod has address \(duplicate.prefix) in DADFAILED state",
+            details: "somebody else on its network has the address, and enabledad is true")
     }
 
     /// Asks until it is so. Mostly it is at the first time; a busy machine takes some milliseconds.

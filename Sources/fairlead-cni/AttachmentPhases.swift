@@ -21,7 +21,8 @@ extension AttachmentRequest {
 /// The phases of an ADD that all attaching plugins have, each with what takes it back.
 extension AttachmentExecutor {
     /// Gets the pod's addresses.
-    mutating func lease(_ delegate: AddressDelegate, _ request: AttachmentRequest) throws(CNIError) -> AttachmentResult {
+    mutating func lease(_ delegate: AddressDelegate, _ request: AttachmentRequest) throws(CNIError) -> AttachmentResult
+    {
         try run("reserve addresses", isWhole: true) { () throws(CNIError) in
             try delegate.add(request)
         } undo: { () throws(CNIError) in

@@ -108,10 +108,9 @@ struct BridgePlugin: Plugin {
         try observed.checkPod(of: request, against: previous)
         try observed.checkBridged(request.attachment, bridge: bridge, against: previous)
         let reader = request.configuration.reader
+        let (isHairpin, isIsolated) = (try reader.bool("hairpinMode"), try reader.bool("portIsolation"))
         try observed.checkPort(
-            BridgePort(
-                isHairpin: try reader.bool("hairpinMode") == true, isIsolated: try reader.bool("portIsolation") == true),
-            named: port)
+            BridgePort(isHairpin: isHairpin == true, isIsolated: isIsolated == true), named: port)
         if try reader.bool("macspoofchk") == true, let mac = observed.podInterface?.mac {
             try SpoofCheck.check(port, mac, for: request.tag)
         }

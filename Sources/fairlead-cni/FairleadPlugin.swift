@@ -116,7 +116,8 @@ struct FairleadPlugin: Plugin {
                 of: previous.addressesExpected(of: request.attachment).map(\.address)),
             for: request.tag)
         try Bandwidth.check(
-            BandwidthConfiguration(request.configuration, readingAnnotations: true), on: request.attachment.routedHostInterface,
+            BandwidthConfiguration(request.configuration, readingAnnotations: true),
+            on: request.attachment.routedHostInterface,
             request.attachment)
         guard try records.read(request.attachment) != nil else {
             throw CNIError(

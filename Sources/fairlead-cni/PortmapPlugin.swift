@@ -28,7 +28,8 @@ struct PortmapPlugin: Plugin {
     func check(_ request: AttachmentRequest) throws(CNIError) {
         let configuration = try HostPortConfiguration(request.configuration)
         let previous = try request.configuration.requiredPreviousResult()
-        try HostPorts.check(configuration, to: previous.firstAddresses(of: request.attachment.interface), for: request.tag)
+        try HostPorts.check(
+            configuration, to: previous.firstAddresses(of: request.attachment.interface), for: request.tag)
     }
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {

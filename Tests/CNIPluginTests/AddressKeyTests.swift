@@ -20,7 +20,9 @@ import Testing
         let node = try Node()
         try StateDirectory.open(node.folder, create: false).replace(
             "resolv.conf",
-            Array("# mine\nnameserver 192.0.2.53\nnameserver fd00::53\ndomain a.example\nsearch b c\noptions ndots:2\n".utf8))
+            Array(
+                "# mine\nnameserver 192.0.2.53\nnameserver fd00::53\ndomain a.example\nsearch b c\noptions ndots:2\n"
+                    .utf8))
         let added = try add(node, ["resolvConf": .string("\(node.folder)/resolv.conf")])
         #expect(
             added.json["dns"] == [

@@ -73,6 +73,7 @@ import Testing
         let previous = configuration.with("prevResult", .object(added.json))
         #expect(try node.run("fairlead", "CHECK", previous, netns: pod.path).outcome == Outcome())
         _ = try node.namespace.output(of: "tc", "qdisc", "del", "dev", host, "root")
-        #expect(try node.run("fairlead", "CHECK", previous, netns: pod.path).message.contains("Failed to find qdisc tbf"))
+        #expect(
+            try node.run("fairlead", "CHECK", previous, netns: pod.path).message.contains("Failed to find qdisc tbf"))
     }
 }

@@ -104,7 +104,20 @@ extension Attaching {
                 #"sources4 10.88.0.2 comment "pods/c1/eth0" : jump outside-10.88.0.0/16-198.51.100.0/24"#,
                 #"sources6 fd00:88::2 comment "pods/c1/eth0" : jump outside-fd00_88__/48-fd00_88_0_1__/64"#,
             ])
-        #expect(try node.run("fairlead", "DEL", configuration, netns: pod.path).outcome == Outcome())
+        // GC knows another network's pods from this one's, and those that are listed.
+        let others = configuration.with("name", "others")
+            .with("ipam", ["type": "static", "addresses": [["address": "10.88.0.77/24"]]])
+        #expect(try node.run("fairlead", "ADD", others, id: "c2", netns: node.pod().path).isSuccess)
+        let valid: JSONValue = [["containerID": "c1", "ifname": "eth0"]]
+        let collecting = configuration.with("cni.dev/valid-attachments", valid)
+        #expect(try node.run("fairlead", "GC", collecting).outcome == Outcome())
+        #expect(try node.elements(of: "fairlead-masquerade").count == 3)
+        #expect(try node.run("fairlead", "GC", configuration).outcome == Outcome())
+        #expect(
+            try node.elements(of: "fairlead-masquerade") == [
+                #"sources4 10.88.0.77 comment "others/c2/eth0" : jump outside-10.88.0.0/16-198.51.100.0/24"#
+            ])
+        #expect(try node.run("fairlead", "DEL", others, id: "c2").outcome == Outcome())
         #expect(try node.elements(of: "fairlead-masquerade") == [])
     }
 

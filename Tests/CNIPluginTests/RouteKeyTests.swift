@@ -30,7 +30,10 @@ import Testing
         }
         let gateway = attaching == .fairlead ? "169.254.1.1" : "10.88.0.1"
         let main = try shown("-4", "route")
-        #expect(main.contains { $0.hasPrefix("default via \(gateway)") && $0.contains("metric 50") && $0.contains("mtu 1300") })
+        #expect(
+            main.contains {
+                $0.hasPrefix("default via \(gateway)") && $0.contains("metric 50") && $0.contains("mtu 1300")
+            })
         #expect(main.contains { $0.hasPrefix("10.9.0.0/16 via \(gateway)") && $0.contains("advmss 1200") }, "\(main)")
         #expect(try shown("-4", "route", "show", "table", "100").first?.hasPrefix("default via \(gateway)") == true)
         #expect(try shown("-6", "route").contains { $0.hasPrefix("fd09::/64 via") && $0.contains("metric 7") })
@@ -67,7 +70,8 @@ import Testing
     ) throws {
         let node = try Node()
         let pod = try node.pod()
-        let configuration = node.configuration(version: version, ipam: ["routes": [["dst": "10.9.0.0/16", "mtu": 1300]]])
+        let configuration = node.configuration(
+            version: version, ipam: ["routes": [["dst": "10.9.0.0/16", "mtu": 1300]]])
         let added = try node.run("fairlead", "ADD", configuration, netns: pod.path)
         let old = added.json["ip4"]?.object?["routes"]?.array ?? []
         let new = added.json["routes"]?.array ?? []

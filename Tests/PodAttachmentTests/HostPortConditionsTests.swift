@@ -21,8 +21,10 @@ private func configuration(_ keys: String) throws -> HostPortConfiguration {
         (#"["meta l4proto tcp th sport 7 meta mark 0x10"]"#, "meta l4proto tcp th sport 7 meta mark 0x00000010"),
         (#"["fib saddr type != local"]"#, "fib saddr type != local"),
         (#"["!", "-d", "192.0.2.0/24"]"#, "ip daddr != 192.0.2.0/24"),
-        (#"["-s 10.0.0.0/8 ! -i lo -p tcp --sport 1:99 --dport 80"]"#,
-         #"ip saddr 10.0.0.0/8 iifname != "lo" meta l4proto tcp th sport 1-99 th dport 80"#),
+        (
+            #"["-s 10.0.0.0/8 ! -i lo -p tcp --sport 1:99 --dport 80"]"#,
+            #"ip saddr 10.0.0.0/8 iifname != "lo" meta l4proto tcp th sport 1-99 th dport 80"#
+        ),
     ])
     func `conditions are read in nft's words and in those of iptables`(list: String, text: String) throws {
         let statements = try configuration(#""conditionsV4": \#(list)"#).conditions[.ipv4] ?? []
@@ -30,10 +32,16 @@ private func configuration(_ keys: String) throws -> HostPortConfiguration {
     }
 
     @Test(arguments: [
-        (#""conditionsV4": ["ip saddr { 1.2.3.4, 5.6.7.8 }"]"#, #"conditionsV4: "ip saddr { 1.2.3.4, 5.6.7.8 }" is not understood at "{""#),
+        (
+            #""conditionsV4": ["ip saddr { 1.2.3.4, 5.6.7.8 }"]"#,
+            #"conditionsV4: "ip saddr { 1.2.3.4, 5.6.7.8 }" is not understood at "{""#
+        ),
         (#""conditionsV4": ["-m", "comment"]"#, #"conditionsV4: "-m comment" is not understood at "-m""#),
         (#""conditionsV4": ["ip6 saddr fd00::/8"]"#, #"conditionsV4: "ip6 saddr fd00::/8" is not understood at "ip6""#),
-        (#""conditionsV6": ["-d", "192.0.2.0/24"]"#, #"conditionsV6: "-d 192.0.2.0/24" is not understood at "192.0.2.0/24""#),
+        (
+            #""conditionsV6": ["-d", "192.0.2.0/24"]"#,
+            #"conditionsV6: "-d 192.0.2.0/24" is not understood at "192.0.2.0/24""#
+        ),
         (#""conditionsV4": ["ip saddr"]"#, #"conditionsV4: "ip saddr" is not understood at "its end""#),
         (#""conditionsV4": ["iifname eth*"]"#, #"is not understood at "eth*""#),
         (#""conditionsV4": ["tcp dport 99-1"]"#, #"is not understood at "99-1""#),
