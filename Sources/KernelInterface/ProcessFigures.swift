@@ -1,3 +1,4 @@
+import CLibMnl
 import Glibc
 import SystemPackage
 

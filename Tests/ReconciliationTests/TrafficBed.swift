@@ -99,6 +99,11 @@ final class TrafficBed {
         for (index, (name, text)) in hosts.enumerated() { try add(name, at: IPAddress(text)!, isFirst: index == 0) }
     }
 
+    /// Tells the agent what happened.
+    func apply(_ events: [ObjectEvent]) async -> SyncReport {
+        await agent!.apply([.objects(events, notes: [], revision: "")])
+    }
+
     deinit { for (host, thread) in threads { host.end(thread) } }
 
     /// A namespace in which new IPv6 addresses can be used at once.
