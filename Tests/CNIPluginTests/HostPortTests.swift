@@ -316,6 +316,38 @@ private func mapping(_ host: Int, _ pod: Int, _ transport: String = "tcp", at ad
         #expect(try !node.namespace.output(of: "nft", "list", "table", "inet", "fairlead-hostports").contains("only-"))
     }
 
+    @Test func `a table of an older make is brought up to date by the next ADD, and its mappings stay`() throws {
+        let node = try Node()
+        let outside = try Outside(beside: node)
+        let pods = [try node.pod(), try node.pod()]
+        #expect(try Attaching.fairlead.add(node, pods[0], [mapping(8080, 80)]).isSuccess)
+        let whole = try node.namespace.withEntered { () throws(KernelError) in
+            try NftablesSocket.open().observe(HostPortTable.name)?.chains
+        }
+        // The table as it was before there were conditions.
+        for chain in ["prerouting", "output"] {
+            _ = try node.namespace.output(of: "nft", "flush chain inet fairlead-hostports \(chain)")
+            _ = try node.namespace.output(
+                of: "nft",
+                "add rule inet fairlead-hostports \(chain) meta nfproto ipv4 fib daddr type local "
+                    + "dnat ip to meta l4proto . th dport map @ports4")
+        }
+        for map in ["port-conditions4", "port-conditions6", "bound-conditions4", "bound-conditions6"] {
+            _ = try node.namespace.output(of: "nft", "delete map inet fairlead-hostports \(map)")
+        }
+        #expect(try Attaching.fairlead.add(node, pods[1], id: "c2", [mapping(8081, 80)]).isSuccess)
+        let chains = try node.namespace.withEntered { () throws(KernelError) in
+            try NftablesSocket.open().observe(HostPortTable.name)?.chains
+        }
+        #expect(chains?.mapValues(\.rules) == whole?.mapValues(\.rules))
+        let servers = [
+            try Server("old", tcp: [80], in: pods[0].namespace), try Server("new", tcp: [80], in: pods[1].namespace),
+        ]
+        defer { _ = servers }
+        #expect(try ask(.tcp, "198.51.100.1", 8080, from: outside.namespace) == "old")
+        #expect(try ask(.tcp, "198.51.100.1", 8081, from: outside.namespace) == "new")
+    }
+
     @Test func `portmap is chained, passes its result on and knows its keys`() throws {
         let node = try Node()
         let pod = try node.pod()
