@@ -20,6 +20,7 @@ public struct LocalEndpoints: Sendable {
 
     /// What is kept of a service: of those without a policy Local, nothing.
     private struct LocalService: Sendable {
+        var uid: String
         var families: Set<AddressFamily>
         var isInternal: Bool
         var isExternal: Bool
@@ -63,7 +64,7 @@ public struct LocalEndpoints: Sendable {
         guard service.isProxied, isExternal || isInternal else { return nil }
         let isChecked = service.type == .loadBalancer && service.externalTrafficPolicy == .local
         return LocalService(
-            families: Set(service.clusterIPs.map(\.family)), isInternal: isInternal, isExternal: isExternal,
+            uid: service.metadata.uid, families: Set(service.clusterIPs.map(\.family)), isInternal: isInternal, isExternal: isExternal,
             healthCheckPort: isChecked ? service.healthCheckNodePort : nil)
     }
 
@@ -94,6 +95,9 @@ public struct LocalEndpoints: Sendable {
         }
         return checks
     }
+
+    /// The uid of a service with a policy Local, by which its Events are found.
+    public func uid(of service: NamespacedName) -> String { services[service]?.uid ?? "" }
 
     /// How many addresses of that family here are ready to take a service's traffic.
     public func readyAddresses(of service: NamespacedName, _ family: AddressFamily) -> Int {

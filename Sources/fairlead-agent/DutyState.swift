@@ -162,6 +162,8 @@ final class DutyState: Sendable {
     /// The ports at which load balancers ask for services' endpoints.
     var checks: Set<LocalEndpoints.Check> { state.withLock { $0.local.checks } }
 
+    func uid(of service: NamespacedName) -> String { state.withLock { $0.local.uid(of: service) } }
+
     func answer(to check: LocalEndpoints.Check) -> LoadBalancerAnswer {
         state.withLock { state in
             LoadBalancerAnswer(

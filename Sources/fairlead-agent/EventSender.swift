@@ -31,12 +31,14 @@ final class EventSender: ServiceLifecycle.Service {
     }
 
     /// Tells the people who look at an object what is wrong with it.
-    func tell(_ note: Note) {
+    ///
+    /// - Parameter uid: The object's, where it is known.
+    func tell(_ note: Note, uid: String) {
         guard writer != nil, note.severity == .error, let object = note.object, !object.kind.apiVersion.isEmpty else {
             return
         }
         let news = ObjectNews(
-            .warning, object, reason: "Unusable", action: "Program",
+            .warning, object, uid: uid, reason: "Unusable", action: "Program",
             note: note.field.isEmpty ? note.message : "\(note.field): \(note.message)")
         guard let event = noteLedger.withLock({ $0.event(for: news, at: .now) }) else { return }
         queued.yield(event)

@@ -86,8 +86,8 @@ actor HealthCheckPorts: ServiceLifecycle.Service {
             + describe(error)
         events.tell(
             ObjectNews(
-                .warning, ObjectReference(.service, place.service), reason: "FailedToStartServiceHealthcheck",
-                action: "Listen", note: note))
+                .warning, ObjectReference(.service, place.service), uid: state.uid(of: place.service),
+                reason: "FailedToStartServiceHealthcheck", action: "Listen", note: note))
         if failed.insert(place).inserted { logger.error("\(note)") }
     }
 

@@ -33,12 +33,24 @@ struct ReconcilerService: ServiceLifecycle.Service {
             for note in news { logger.warning("\(note)") }
             // More at a time would exceed any budget.
             for note in news.prefix(20) {
-                if let object = note.object, state.speaks(of: object) { events.tell(note) }
+                if let object = note.object, state.speaks(of: object) {
+                    events.tell(note, uid: uid(of: object, in: happened))
+                }
             }
             known = notes
             status.write(report, logger: logger)
             retry = report.retryAfter.map { wake(after: $0) }
         }
+    }
+
+    /// The uid of an object that just came in, by which `kubectl describe` finds its Events; empty for any other.
+    private func uid(of object: ObjectReference, in events: [NodeEvent]) -> String {
+        for case .objects(let changes, _, _) in events.reversed() {
+            for case .set(let candidate) in changes.reversed() where candidate.metadata.name == object.name {
+                if candidate.reference == object { return candidate.metadata.uid }
+            }
+        }
+        return ""
     }
 
     /// Rings after a while, unless cancelled.
