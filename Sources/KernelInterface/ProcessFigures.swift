@@ -13,14 +13,16 @@ public struct ProcessFigures: Hashable, Sendable {
     public static func current() throws(KernelError) -> ProcessFigures {
         let operation = "read the process's figures"
         let memory = try Descriptor.open("/proc/self/statm", O_RDONLY, for: operation)
-        let fields = String(decoding: try memory.readAll(limit: 1 << 12, for: operation), as: UTF8.self).split(separator: " ")
+        let fields = String(decoding: try memory.readAll(limit: 1 << 12, for: operation), as: UTF8.self).split(
+            separator: " ")
         let pages = fields.count > 1 ? Int(fields[1]) ?? 0 : 0
         var usage = rusage()
         try systemCall(operation) { getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) }
         func duration(_ time: timeval) -> Duration { .seconds(time.tv_sec) + .microseconds(time.tv_usec) }
         let files = try StateDirectory.open("/proc/self/fd", create: false).entries().count
         return ProcessFigures(
-            residentBytes: pages * Int(getpagesize()), processorTime: duration(usage.ru_utime) + duration(usage.ru_stime),
+            residentBytes: pages * Int(getpagesize()),
+            processorTime: duration(usage.ru_utime) + duration(usage.ru_stime),
             // One of them was open only to count.
             openFiles: max(0, files - 1))
     }

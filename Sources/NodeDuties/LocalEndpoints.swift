@@ -64,7 +64,8 @@ public struct LocalEndpoints: Sendable {
         guard service.isProxied, isExternal || isInternal else { return nil }
         let isChecked = service.type == .loadBalancer && service.externalTrafficPolicy == .local
         return LocalService(
-            uid: service.metadata.uid, families: Set(service.clusterIPs.map(\.family)), isInternal: isInternal, isExternal: isExternal,
+            uid: service.metadata.uid, families: Set(service.clusterIPs.map(\.family)), isInternal: isInternal,
+            isExternal: isExternal,
             healthCheckPort: isChecked ? service.healthCheckNodePort : nil)
     }
 
@@ -109,7 +110,9 @@ public struct LocalEndpoints: Sendable {
         var counts = (internal: 0, external: 0)
         for (key, service) in services where service.families.contains(family) {
             let summaries = summaries(of: key, family)
-            guard summaries.contains(where: \.servesAnywhere), !summaries.contains(where: \.servesHere) else { continue }
+            guard summaries.contains(where: \.servesAnywhere), !summaries.contains(where: \.servesHere) else {
+                continue
+            }
             counts.internal += service.isInternal ? 1 : 0
             counts.external += service.isExternal ? 1 : 0
         }

@@ -68,7 +68,8 @@ public struct ProxyMetrics: Sendable {
     private static let doubling = (0..<15).map { 0.001 * Double(1 << $0) }
     /// A quarter of a second to five minutes.
     private static let latency: [Double] =
-        [0.25, 0.5] + (1...59).map(Double.init) + (0..<12).map { Double(60 + 5 * $0) } + (0..<7).map { Double(120 + 30 * $0) }
+        [0.25, 0.5] + (1...59).map(Double.init) + (0..<12).map { Double(60 + 5 * $0) }
+        + (0..<7).map { Double(120 + 30 * $0) }
 
     public init(families: [AddressFamily]) {
         self.families = families
@@ -147,7 +148,8 @@ public struct ProxyMetrics: Sendable {
 
     private func writeProxy(_ gauges: Gauges, to page: inout Exposition) {
         page.counter(
-            "kubeproxy_conntrack_reconciler_deleted_entries_total", "Connections forgotten because their endpoint is gone",
+            "kubeproxy_conntrack_reconciler_deleted_entries_total",
+            "Connections forgotten because their endpoint is gone",
             byFamily(Double(flowsDeleted)))
         page.histogram(
             "kubeproxy_conntrack_reconciler_sync_duration_seconds", "Time to look through the connections",
@@ -175,7 +177,8 @@ public struct ProxyMetrics: Sendable {
         page.gauge(
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When all was last programmed", byFamily(lastSynced))
         page.counter(
-            "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total", "Never: nothing is left to be cleaned up later",
+            "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total",
+            "Never: nothing is left to be cleaned up later",
             byFamily(0))
         page.counter(
             "kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Passes the kernel refused",

@@ -43,7 +43,8 @@ private struct DocumentReader {
     var notes: [Note] = []
 
     mutating func read(_ tree: FieldValue?, isFile: Bool) -> KubeProxyConfiguration? {
-        var given = tree ?? ["apiVersion": .string(DocumentDefaults.apiVersion), "kind": .string(DocumentDefaults.kind)]
+        var given =
+            tree ?? ["apiVersion": .string(DocumentDefaults.apiVersion), "kind": .string(DocumentDefaults.kind)]
         guard case .object = given else {
             complain("", "is no \(DocumentDefaults.kind)")
             return nil
@@ -89,10 +90,13 @@ private struct DocumentReader {
         let (hardFail, verbosity): (Bool?, Int?) = (
             read(document, at: "bindAddressHardFail"), number(document, at: "logging.verbosity", in: 0...1000)
         )
-        let (local, nodePorts) = (localTraffic(document, isOpen: modeIsOpen), nodePortAddresses(document, mode: mode ?? .nftables))
+        let (local, nodePorts) = (
+            localTraffic(document, isOpen: modeIsOpen), nodePortAddresses(document, mode: mode ?? .nftables)
+        )
         let oom = number(document, at: "oomScoreAdj", in: -1000...1000)
         let (conntrack, gates) = (self.conntrack(document), gates(document))
-        guard let mode, let masquerade, let syncPeriod, let hostname, let kubeconfig, let bind, let healthz, let metrics,
+        guard let mode, let masquerade, let syncPeriod, let hostname, let kubeconfig, let bind, let healthz,
+            let metrics,
             let hardFail, let verbosity, let local, let nodePorts, let oom, let conntrack
         else { return nil }
         noteMode(mode, document, isOpen: modeIsOpen)
@@ -222,7 +226,8 @@ private struct DocumentReader {
     private mutating func conntrack(_ document: FieldValue) -> KubeProxyConfiguration.Conntrack? {
         let most = Int(Int32.max)
         let (perCore, min) = (
-            number(document, at: "conntrack.maxPerCore", in: 0...most), number(document, at: "conntrack.min", in: 0...most)
+            number(document, at: "conntrack.maxPerCore", in: 0...most),
+            number(document, at: "conntrack.min", in: 0...most)
         )
         let (established, closeWait) = (
             duration(document, at: "conntrack.tcpEstablishedTimeout"),
@@ -282,7 +287,9 @@ private struct DocumentReader {
         return number
     }
 
-    private mutating func duration(_ document: FieldValue, at path: String, atLeast least: Duration = .zero) -> Duration? {
+    private mutating func duration(_ document: FieldValue, at path: String, atLeast least: Duration = .zero)
+        -> Duration?
+    {
         guard let value: GoDuration = read(document, at: path) else { return nil }
         guard value.duration >= least else {
             complain(path, "\(value) is \(least == .zero ? "negative" : "not greater than 0")")

@@ -36,7 +36,9 @@ public struct GoDuration: Hashable, Sendable, LosslessStringConvertible, FieldRe
 
     public init(reading field: FieldReader) throws(FieldError) {
         let text = try field.read(as: String.self)
-        guard let value = GoDuration(text) else { throw field.error("\"\(text.prefix(60))\" is no duration (1h30m, 5s)") }
+        guard let value = GoDuration(text) else {
+            throw field.error("\"\(text.prefix(60))\" is no duration (1h30m, 5s)")
+        }
         self = value
     }
 

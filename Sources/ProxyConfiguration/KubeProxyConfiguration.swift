@@ -6,8 +6,10 @@ public import ServiceRules
 ///
 /// Defaults are in, so nothing here can be missing.
 public struct KubeProxyConfiguration: Hashable, Sendable {
-    /// How the node was programmed until now. The rules are ours whichever it is; what differs from mode to mode in
-    /// meaning, such as at which addresses node ports answer, is as in the mode asked for.
+    /// How the node was programmed until now.
+    ///
+    /// The rules are ours whichever it is; what differs from mode to mode in meaning, such as at which addresses node
+    /// ports answer, is as in the mode asked for.
     public enum Mode: String, Hashable, Sendable, CaseIterable {
         case iptables, ipvs, nftables
     }

@@ -94,7 +94,9 @@ public struct KubeProxyTraces: ~Copyable {
             for target in chain.rules.flatMap(\.targets) where own.contains(target) { plan.kept[target] = name }
         }
         // What marks packets to be masqueraded is nothing without what masquerades them.
-        if let user = plan.kept["KUBE-MARK-MASQ"], own.contains("KUBE-POSTROUTING") { plan.kept["KUBE-POSTROUTING"] = user }
+        if let user = plan.kept["KUBE-MARK-MASQ"], own.contains("KUBE-POSTROUTING") {
+            plan.kept["KUBE-POSTROUTING"] = user
+        }
         var open = Array(plan.kept.keys)
         while let name = open.popLast() {
             for target in ruleset.chains[name]?.rules.flatMap(\.targets) ?? []
@@ -120,7 +122,8 @@ public struct KubeProxyTraces: ~Copyable {
             "KUBE-SOURCE-RANGES-FIREWALL", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER",
         ]
         let beginnings = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-FW-", "KUBE-EXT-", "KUBE-XLB-"]
-        return names.contains(name) || beginnings.contains { name.hasPrefix($0) && name.utf8.count == $0.utf8.count + 16 }
+        return names.contains(name)
+            || beginnings.contains { name.hasPrefix($0) && name.utf8.count == $0.utf8.count + 16 }
     }
 }
 

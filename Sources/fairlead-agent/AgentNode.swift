@@ -26,7 +26,8 @@ struct AgentNode {
         self.command = command
         self.configuration = configuration
         self.logger = logger
-        components = command.components?.components ?? (command.proxy.config == nil ? Set(Component.allCases) : [.services])
+        components =
+            command.components?.components ?? (command.proxy.config == nil ? Set(Component.allCases) : [.services])
         name = try Self.name(command, configuration)
         access = command.manifests == nil ? try Self.access(command, configuration) : nil
     }
@@ -38,10 +39,12 @@ struct AgentNode {
         return try KernelSetting.read(["kernel", "hostname"])?.lowercased() ?? "localhost"
     }
 
-    private static func access(_ command: AgentCommand, _ configuration: KubeProxyConfiguration) throws -> ClusterAccess {
+    private static func access(_ command: AgentCommand, _ configuration: KubeProxyConfiguration) throws -> ClusterAccess
+    {
         let master = try command.proxy.master.map { url in
             guard let server = ClusterAccess.Server(url) else {
-                throw ConfigurationError(file: "command line", field: "--master", message: "\"\(url)\" is no URL of a server")
+                throw ConfigurationError(
+                    file: "command line", field: "--master", message: "\"\(url)\" is no URL of a server")
             }
             return server
         }

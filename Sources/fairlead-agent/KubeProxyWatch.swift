@@ -54,7 +54,9 @@ actor KubeProxyWatch: ServiceLifecycle.Service {
             if again {
                 logger.warning("kube-proxy has written its rules again: it still runs on this node; stop it")
             }
-            for remainder in staying where !known.contains(remainder) { logger.warning("Of kube-proxy stays: \(remainder)") }
+            for remainder in staying where !known.contains(remainder) {
+                logger.warning("Of kube-proxy stays: \(remainder)")
+            }
             return staying
         }
         if !takesOver, !found.isEmpty, found != known {

@@ -133,7 +133,8 @@ import Testing
         #expect(!bed.log.contains("cannot serve"))
     }
 
-    @Test(.needsRoot) func `load balancers are told of a service's endpoints, wherever the service goes`() async throws {
+    @Test(.needsRoot) func `load balancers are told of a service's endpoints, wherever the service goes`() async throws
+    {
         let bed = try Bed()
         try bed.write(Self.objects())
         _ = try bed.start(manifests(bed, ["--nodeport-addresses", "192.0.2.0/24,2001:db8::/32"]))
@@ -141,7 +142,10 @@ import Testing
         let answer = try bed.get("192.0.2.1:31000/").text
         #expect(answer.contains("X-Load-Balancing-Endpoint-Weight: 1\r\n"))
         #expect(answer.contains("X-Content-Type-Options: nosniff\r\n"))
-        #expect(answer.contains("{\n\t\"service\": {\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"web\"\n\t},\n\t\"localEndpoints\": 1,"))
+        #expect(
+            answer.contains(
+                "{\n\t\"service\": {\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"web\"\n\t},\n\t\"localEndpoints\": 1,"
+            ))
         // Neither another address nor a family that the service has not.
         #expect(try bed.get("127.0.0.1:31000/").code == "000")
         #expect(try bed.get("[2001:db8::1]:31000/").code == "000")
@@ -194,13 +198,16 @@ import Testing
         // A folder of its own: what else changes beside the file does not matter.
         try StateDirectory.open("\(bed.folder.path)/etc", create: true).replace("config.conf", Array(text.utf8))
         let path = "\(bed.folder.path)/etc/config.conf"
-        let agent = try bed.start(["--config", path, "--hostname-override=node-1", "--cluster-cidr=10.0.0.0/8", "--masquerade-all=false"])
+        let agent = try bed.start([
+            "--config", path, "--hostname-override=node-1", "--cluster-cidr=10.0.0.0/8", "--masquerade-all=false",
+        ])
         do {
             try await bed.wait("the service") {
                 try bed.run("nft", ["list", "table", "inet", "fairlead-services"]).contains("10.96.0.1 . tcp . 80")
             }
             #expect(bed.log.contains("\(path): enableProfiling: is not used"))
-            #expect(bed.log.contains("command line: --cluster-cidr: is not used, because \(path) is given with --config"))
+            #expect(
+                bed.log.contains("command line: --cluster-cidr: is not used, because \(path) is given with --config"))
             // What needs no right that kube-proxy's role lacks.
             #expect(server.requests(.watch, .pods).isEmpty && server.requests(.list, .pods).isEmpty)
             let timeout = try bed.run("cat", ["/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established"])
@@ -208,7 +215,9 @@ import Testing
             #expect(try bed.run("cat", ["/proc/sys/net/netfilter/nf_conntrack_udp_timeout"]) == "40\n")
             // An address this host has not.
             try await bed.wait("both Events") { server.with { $0.created.count } >= 2 }
-            let created = server.with { $0.created.map { [$0.path, $0.object["reason"]?.string, $0.object["note"]?.string] } }
+            let created = server.with {
+                $0.created.map { [$0.path, $0.object["reason"]?.string, $0.object["note"]?.string] }
+            }
             let path = "/apis/events.k8s.io/v1/namespaces/default/events"
             #expect(created.contains([path, "Starting", ""]))
             #expect(
@@ -239,7 +248,8 @@ import Testing
         let bed = try Bed()
         try bed.write(Self.objects())
         let agent = try bed.start(
-            ["--manifests", "\(bed.folder.path)/m", "--node-name", "node-1", "--components", "services,policy"] + options)
+            ["--manifests", "\(bed.folder.path)/m", "--node-name", "node-1", "--components", "services,policy"]
+                + options)
         try await bed.wait("readiness") { try bed.get("127.0.0.1:10256/readyz").code == "200" }
         func cleanUp() throws -> ChildProcess.Captured {
             try bed.namespace.withEntered { () throws(KernelError) in
@@ -294,7 +304,9 @@ import Testing
 
         """
 
-    @Test(.needsRoot) func `taking over removes kube-proxy's rules and nobody else's, and only when asked`() async throws {
+    @Test(.needsRoot) func `taking over removes kube-proxy's rules and nobody else's, and only when asked`()
+        async throws
+    {
         let bed = try Bed()
         try bed.write(Self.objects())
         try bed.folder.write("rules", Self.iptables)
@@ -314,10 +326,15 @@ import Testing
         _ = try bed.start(manifests(bed, ["--take-over"]))
         try await bed.wait("the take-over") { bed.log.contains("Took over from kube-proxy") }
         try await bed.wait("what stays") { bed.log.contains("stays: chain KUBE-POSTROUTING of table ip nat") }
-        #expect(bed.log.contains("stays: chain KUBE-MARK-MASQ of table ip nat, because chain CNI-HOSTPORT-SETMARK uses it"))
+        #expect(
+            bed.log.contains("stays: chain KUBE-MARK-MASQ of table ip nat, because chain CNI-HOSTPORT-SETMARK uses it"))
         let gone = before.subtracting(try rules())
         #expect(
-            Set(gone.map { $0.split(separator: " ")[0] == "-A" ? String($0.split(separator: " ")[1]) : String($0.split(separator: " ")[0]) })
+            Set(
+                gone.map {
+                    $0.split(separator: " ")[0] == "-A"
+                        ? String($0.split(separator: " ")[1]) : String($0.split(separator: " ")[0])
+                })
                 == [
                     "PREROUTING", "OUTPUT", "FORWARD", "KUBE-SERVICES", "KUBE-SVC-NPX46M4PTMTKRN6Y",
                     "KUBE-SEP-GDT7UD7DCGSKYHSM", "KUBE-FORWARD", ":KUBE-SERVICES", ":KUBE-SVC-NPX46M4PTMTKRN6Y",
@@ -338,7 +355,8 @@ import Testing
         let folder = try TemporaryFolder()
         defer { withExtendedLifetime(folder) {} }
         let path = try folder.write(
-            "c.yaml", "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: x\noomScoreAdj: 5000\n")
+            "c.yaml",
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: x\noomScoreAdj: 5000\n")
         let captured = try ChildProcess.capture(AgentTests.binary, ["--config", path])
         #expect(!captured.status.isSuccess)
         #expect(captured.errorText.contains("\(path): mode: \"x\" is none of iptables, ipvs, nftables"))
@@ -353,7 +371,8 @@ import Testing
             let captured = try ChildProcess.capture(AgentTests.binary, arguments + ["--write-config-to", path])
             #expect(captured.status.isSuccess, "\(captured.errorText)")
         }
-        try write(["--proxy-mode", "nftables", "--cluster-cidr", "10.0.0.0/8", "--nodeport-addresses", "primary"], to: path)
+        try write(
+            ["--proxy-mode", "nftables", "--cluster-cidr", "10.0.0.0/8", "--nodeport-addresses", "primary"], to: path)
         let text = try folder.read("written")
         #expect(text.contains("clusterCIDR: 10.0.0.0/8\n") && text.contains("syncPeriod: 30s\n"))
         try write(["--config", path], to: path + "-again")

@@ -7,7 +7,9 @@ import Testing
 
 /// 2026-01-31T12:00:00Z and some seconds later.
 private func moment(_ seconds: Double = 0) -> Moment {
-    Moment(wall: 1_769_860_800_000_000_000 + Int64(seconds * 1e9), steady: .seconds(1000) + .milliseconds(Int(seconds * 1000)))
+    Moment(
+        wall: 1_769_860_800_000_000_000 + Int64(seconds * 1e9),
+        steady: .seconds(1000) + .milliseconds(Int(seconds * 1000)))
 }
 
 private func node(taints: [Node.Taint] = [], deletedAt: Timestamp? = nil) -> Node {
@@ -151,7 +153,9 @@ private func node(taints: [Node.Taint] = [], deletedAt: Timestamp? = nil) -> Nod
                 internalTrafficPolicy: `internal`, healthCheckNodePort: port.flatMap { Port($0) }))
     }
 
-    private func slice(_ name: String, _ endpoints: [(String, String)], terminating: Bool = false) throws -> KubernetesObject {
+    private func slice(_ name: String, _ endpoints: [(String, String)], terminating: Bool = false) throws
+        -> KubernetesObject
+    {
         .endpointSlice(
             EndpointSlice(
                 metadata: ObjectMetadata(
@@ -282,7 +286,8 @@ private func node(taints: [Node.Taint] = [], deletedAt: Timestamp? = nil) -> Nod
         var ledger = EventLedger(controller: "kube-proxy", nodeName: "n")
         func tell(_ seconds: Double) -> Int {
             (0..<1000).count { (number: Int) in
-                ledger.event(for: .node("n", .warning, reason: "R", note: "\(seconds) \(number)"), at: moment(seconds)) != nil
+                ledger.event(for: .node("n", .warning, reason: "R", note: "\(seconds) \(number)"), at: moment(seconds))
+                    != nil
             }
         }
         #expect(tell(0) == 25)

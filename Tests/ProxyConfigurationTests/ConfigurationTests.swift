@@ -97,7 +97,8 @@ import Testing
             configuration.conntrack
                 == .init(
                     maxPerCore: 32768, min: 131072, tcpEstablishedTimeout: .seconds(86400),
-                    tcpCloseWaitTimeout: .seconds(3600), tcpBeLiberal: false, udpTimeout: .zero, udpStreamTimeout: .zero))
+                    tcpCloseWaitTimeout: .seconds(3600), tcpBeLiberal: false, udpTimeout: .zero, udpStreamTimeout: .zero
+                ))
     }
 
     @Test func `zero is a value where kube-proxy takes it for one`() throws {
@@ -196,13 +197,19 @@ import Testing
     @Test(arguments: [
         ("mode: kernelspace", "mode: \"kernelspace\" is none of iptables, ipvs, nftables"),
         ("mode: nftables\nnftables: {syncPeriod: -1s}", "nftables.syncPeriod: -1s is not greater than 0"),
-        ("mode: nftables\nnftables: {minSyncPeriod: 1m}", "nftables.syncPeriod: is shorter than nftables.minSyncPeriod"),
+        (
+            "mode: nftables\nnftables: {minSyncPeriod: 1m}",
+            "nftables.syncPeriod: is shorter than nftables.minSyncPeriod"
+        ),
         ("nftables: {masqueradeBit: 32}", "nftables.masqueradeBit: 32 is not within 0 to 31"),
         ("oomScoreAdj: -1001", "oomScoreAdj: -1001 is not within -1000 to 1000"),
         ("healthzBindAddress: localhost:1", "healthzBindAddress: \"localhost:1\" is not address:port"),
         ("metricsBindAddress: 127.0.0.1:70000", "metricsBindAddress: \"127.0.0.1:70000\" is not address:port"),
         ("bindAddress: node-1", "bindAddress: is no IP address"),
-        ("clusterCIDR: 10.0.0.0/8,10.1.0.0/16", "clusterCIDR: has two IPv4 networks: one, or one of each family, is meant"),
+        (
+            "clusterCIDR: 10.0.0.0/8,10.1.0.0/16",
+            "clusterCIDR: has two IPv4 networks: one, or one of each family, is meant"
+        ),
         ("clusterCIDR: 10.0.0.0", "clusterCIDR: \"10.0.0.0\" is no network in CIDR notation"),
         (
             "nodePortAddresses: [primary, 10.0.0.0/8]",
@@ -212,7 +219,10 @@ import Testing
             "nodePortAddresses: [10.0.0.0/8, x]",
             "nodePortAddresses[1]: is neither a network in CIDR notation nor \"primary\""
         ),
-        ("detectLocalMode: Magic", "detectLocalMode: \"Magic\" is none of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix"),
+        (
+            "detectLocalMode: Magic",
+            "detectLocalMode: \"Magic\" is none of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix"
+        ),
         (
             "detectLocalMode: BridgeInterface",
             "detectLocal.bridgeInterface: is missing: detectLocalMode is BridgeInterface"
@@ -263,7 +273,8 @@ import Testing
         #expect(!first.services.allowsExternalIPs)
         let text = ManifestText.yaml([first.document])
         let again = try #require(
-            KubeProxyConfiguration.read(try ManifestText.documents(in: Array(text.utf8)).first, source: "").configuration)
+            KubeProxyConfiguration.read(try ManifestText.documents(in: Array(text.utf8)).first, source: "")
+                .configuration)
         #expect(again == first)
     }
 
