@@ -85,8 +85,11 @@ public struct Service: Hashable, Sendable {
 
     public func clusterIP(of family: AddressFamily) -> IPAddress? { clusterIPs.first { $0.family == family } }
 
+    /// The label that gives a service to another service proxy.
+    public static let proxyNameLabel = "service.kubernetes.io/service-proxy-name"
+
     /// The other service proxy that looks after this service, where there is one.
-    public var proxyName: String? { metadata.labels["service.kubernetes.io/service-proxy-name"] }
+    public var proxyName: String? { metadata.labels[Self.proxyNameLabel] }
 
     /// Whether service proxies such as ours have anything to program for it.
     public var isProxied: Bool { type != .externalName && !isHeadless && !clusterIPs.isEmpty && proxyName == nil }

@@ -158,9 +158,8 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     // MARK: Elements
 
     private mutating func take(_ element: Element, _ claim: Claim, by owner: Owner) {
-        guard let holder = holders[claim.set]?[claim.key] else {
-            precondition(holders[claim.set] != nil, "the frame has no set \(claim.set)")
-            holders[claim.set]![claim.key] = owner
+        precondition(holders[claim.set] != nil, "the frame has no set \(claim.set)")
+        guard let holder = Self.occupy(&holders[claim.set]![claim.key], by: owner) else {
             write(element, claim)
             return
         }
@@ -192,15 +191,22 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         write(element, claim)
     }
 
+    /// Takes a place that is free; who has it where it is not. The key is looked up only once.
+    private static func occupy(_ place: inout Owner?, by owner: Owner) -> Owner? {
+        if let place { return place }
+        place = owner
+        return nil
+    }
+
     private mutating func write(_ element: Element?, _ claim: Claim) {
-        if before != nil {
-            let old = ruleset.sets[claim.set]?.elements[claim.key]
-            guard old != element else { return }
-            if before!.elements[claim.set]?[claim.key] == nil {
-                _ = before!.elements[claim.set, default: [:]].updateValue(old, forKey: claim.key)
-            }
-        }
-        ruleset.sets[claim.set]?.elements[claim.key] = element
+        let old = Self.exchange(&ruleset.sets[claim.set]!.elements[claim.key], element)
+        guard before != nil, old != element, before!.elements[claim.set]?[claim.key] == nil else { return }
+        _ = before!.elements[claim.set, default: [:]].updateValue(old, forKey: claim.key)
+    }
+
+    private static func exchange(_ place: inout Element?, _ new: Element?) -> Element? {
+        defer { place = new }
+        return place
     }
 
     // MARK: Shared chains and sets

@@ -204,13 +204,34 @@ public struct ElementKey: Hashable, Comparable, Sendable {
 
     public init(_ parts: [KeyPart]) {
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(28)
+        // Exactly: tables have many keys.
+        bytes.reserveCapacity(parts.reduce(0) { $0 + $1.length })
         for part in parts { part.append(to: &bytes) }
+        self.bytes = bytes
+    }
+
+    /// A key with a number behind it.
+    public init(_ key: ElementKey, _ number: UInt32) {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(key.bytes.count + 4)
+        bytes.append(contentsOf: key.bytes)
+        KeyPart.number(number).append(to: &bytes)
         self.bytes = bytes
     }
 
     public static func < (left: Self, right: Self) -> Bool {
         left.bytes.lexicographicallyPrecedes(right.bytes)
+    }
+
+    /// By words and not, as an array does it, byte by byte: keys are hashed more often than anything else is done.
+    public func hash(into hasher: inout Hasher) {
+        var word: UInt64 = 0
+        for (index, byte) in bytes.enumerated() {
+            word = word << 8 | UInt64(byte)
+            if index & 7 == 7 { hasher.combine(word) }
+        }
+        // What the last whole word left, of keys whose length is no multiple of eight, and that length.
+        hasher.combine(word ^ UInt64(bytes.count) << 56)
     }
 }
 
@@ -223,23 +244,42 @@ public enum KeyPart: Hashable, Sendable {
     case interface(InterfaceName)
     case ethernet(MACAddress)
 
+    /// Bytes of the part, in whole words.
+    var length: Int {
+        switch self {
+        case .address(.v4), .transport, .port, .number: 4
+        case .ethernet: 8
+        case .address(.v6), .interface: 16
+        }
+    }
+
+    /// Byte by byte, for this is what most of the making of a large table consists of.
     func append(to bytes: inout [UInt8]) {
         switch self {
+        case .address(.v4(let address)): Self.append(address.rawValue, to: &bytes)
+        case .address(.v6(let address)):
+            for shift in [96, 64, 32, 0] as [UInt128] {
+                Self.append(UInt32(truncatingIfNeeded: address.rawValue >> shift), to: &bytes)
+            }
+        case .transport(let transport): Self.append(UInt32(transport.rawValue) << 24, to: &bytes)
+        case .port(let port): Self.append(UInt32(port.rawValue) << 16, to: &bytes)
+        // As it lies in this machine's memory.
+        case .number(let number): Self.append(number.bigEndian, to: &bytes)
         case .interface(let name):
-            let text = Array(name.description.utf8)
-            bytes += text + [UInt8](repeating: 0, count: KeyType.interfaceName.length - text.count)
+            let text = name.description.utf8
+            bytes.append(contentsOf: text)
+            bytes.append(contentsOf: repeatElement(0, count: length - text.count))
         case .ethernet(let mac):
             bytes += mac.bytes
             bytes += [0, 0]
-        case .address(let address): bytes += address.bytes
-        case .transport(let transport):
-            bytes.append(transport.rawValue)
-            bytes += [0, 0, 0]
-        case .port(let port):
-            bytes += port.bytes
-            bytes += [0, 0]
-        case .number(let number): bytes += hostBytes(number)
         }
+    }
+
+    private static func append(_ word: UInt32, to bytes: inout [UInt8]) {
+        bytes.append(UInt8(truncatingIfNeeded: word >> 24))
+        bytes.append(UInt8(truncatingIfNeeded: word >> 16))
+        bytes.append(UInt8(truncatingIfNeeded: word >> 8))
+        bytes.append(UInt8(truncatingIfNeeded: word))
     }
 }
 

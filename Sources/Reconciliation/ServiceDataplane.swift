@@ -69,8 +69,11 @@ struct ServiceDataplane: ~Copyable {
     /// Ends the UDP conversations that services lost track of; at first, those of all services, because nobody knows
     /// what happened while no agent was running.
     private mutating func forgetStaleFlows() throws(KernelError) -> Int {
-        let families = hasSettled ? Set(unsettled.map(\.address.family)) : Set(AddressFamily.allCases)
-        guard !families.isEmpty else { return 0 }
+        let families = hasSettled ? Set(unsettled.map(\.address.family)) : compiler.datagramFamilies
+        guard !families.isEmpty else {
+            hasSettled = true
+            return 0
+        }
         let start = ContinuousClock.now
         let forgotten = try forgetDatagramFlows(of: families) { frontend in
             guard !hasSettled || unsettled.contains(frontend) else { return nil }

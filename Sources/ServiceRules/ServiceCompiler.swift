@@ -7,8 +7,9 @@ public import Nftables
 /// An event touches its service and no other; the node's own change touches those that depend on the node.
 public struct ServiceCompiler: Sendable {
     public private(set) var node: NodeContext
-    private var services: [NamespacedName: Service] = [:]
-    private var slices: [NamespacedName: [NamespacedName: EndpointSlice]] = [:]
+    private var services: [NamespacedName: KeptService] = [:]
+    /// In no order; of headless services there are none.
+    private var slices: [NamespacedName: [EndpointSlice]] = [:]
     /// Which service a slice was last seen to belong to: its label may change, and a removal brings no label.
     private var serviceOfSlice: [NamespacedName: NamespacedName] = [:]
     private var claims = FrontendClaims()
@@ -27,7 +28,9 @@ public struct ServiceCompiler: Sendable {
     public mutating func apply(_ event: ObjectEvent) {
         switch event {
         case .set(.service(let service)):
-            services[service.key] = service
+            let kept = KeptService(service)
+            guard services[service.key]?.service != kept.service else { return }
+            services[service.key] = kept
             dirty.insert(service.key)
         case .set(.endpointSlice(let slice)): set(slice, for: slice.key)
         case .removed(let reference) where reference.kind == .service:
@@ -39,37 +42,43 @@ public struct ServiceCompiler: Sendable {
     }
 
     private mutating func set(_ slice: EndpointSlice?, for key: NamespacedName) {
-        if let old = serviceOfSlice[key] {
-            if let before = slices[old]?[key], before.losesDatagramTargets(to: slice) { bereft.insert(old) }
-            if old != slice?.service {
-                slices[old]?[key] = nil
-                if slices[old]?.isEmpty == true { slices[old] = nil }
-                dirty.insert(old)
+        let (old, new) = (serviceOfSlice[key], slice.flatMap { $0.isHeadless ? nil : $0.service })
+        let kept = slice?.keptPart(on: node.name)
+        if let old, let index = slices[old]!.firstIndex(where: { $0.key == key }) {
+            // Controllers write to objects again and again what makes no difference here.
+            if old == new, slices[old]![index] == kept { return }
+            if slices[old]![index].losesDatagramTargets(to: old == new ? kept : nil) { bereft.insert(old) }
+            if let kept, old == new {
+                slices[old]![index] = kept
+            } else {
+                slices[old]!.remove(at: index)
+                if slices[old]!.isEmpty { slices[old] = nil }
             }
+            dirty.insert(old)
         }
-        serviceOfSlice[key] = slice?.service
-        guard let slice, let service = slice.service else { return }
-        slices[service, default: [:]][key] = slice
-        dirty.insert(service)
+        guard old != new else { return }
+        serviceOfSlice[key] = new
+        guard let kept, let new else { return }
+        slices[new, default: []].append(kept)
+        dirty.insert(new)
     }
 
-    /// Takes in what changed about the node.
+    /// Takes in what changed about the node; its name and settings are those of the agent that runs on it.
     public mutating func setNode(_ node: NodeContext) {
         guard node != self.node else { return }
         let old = self.node
+        precondition(old.name == node.name && old.settings == node.settings, "an agent keeps its name and settings")
         self.node = node
-        guard old.name == node.name, old.settings == node.settings else {
-            dirty.formUnion(services.keys)
-            return
-        }
         if old.nodePortAddresses != node.nodePortAddresses || old.primaryAddresses != node.primaryAddresses {
             // Node ports are reached at the node's addresses, and source ranges ask whether the node is in them.
-            let depends = services.values.filter { $0.sourceRanges != nil || $0.ports.contains { $0.nodePort != nil } }
-            dirty.formUnion(depends.map(\.key))
+            for (key, kept) in services
+            where kept.service.sourceRanges != nil || kept.service.ports.contains(where: { $0.nodePort != nil }) {
+                dirty.insert(key)
+            }
         }
         if old.zone != node.zone {
             for (service, slices) in slices
-            where slices.values.contains(where: { $0.endpoints.contains { !$0.hintedZones.isEmpty } }) {
+            where slices.contains(where: { $0.endpoints.contains { !$0.hintedZones.isEmpty } }) {
                 dirty.insert(service)
             }
         }
@@ -103,9 +112,8 @@ public struct ServiceCompiler: Sendable {
     ) -> Contribution? {
         var contested = claims.withdraw(key)
         var contribution: Contribution?
-        if let service = services[key], service.isProxied {
-            let slices = slices[key].map { Array($0.values) } ?? []
-            contribution = rules(for: service, slices: slices, on: node, previous: previous ?? assembly.ruleset) {
+        if let service = services[key]?.service, service.isProxied {
+            contribution = rules(for: service, slices: slices[key] ?? [], on: node, previous: previous ?? assembly.ruleset) {
                 let claimants = assembly.claimants(of: $0.key, in: ServiceTable.frontends($0.address.family))
                 let isAdmitted = admit($1, of: service, to: $0, besides: claimants)
                 if claims.isContested($0) { contested.append($0) }
@@ -123,8 +131,8 @@ public struct ServiceCompiler: Sendable {
         if !claims.isContested(frontend) {
             // Those that claim it no longer are about to be compiled again themselves.
             let rank = others.lazy.filter { $0 != service.key }.compactMap { [services, node] other in
-                services[other].flatMap { service in
-                    service.frontends(on: node)[frontend].map { FrontendRank($0, of: service) }
+                services[other].flatMap { kept in
+                    kept.service.frontends(on: node)[frontend].map { FrontendRank($0, of: kept.service) }
                 }
             }.first
             guard let rank else { return true }
@@ -142,22 +150,31 @@ public struct ServiceCompiler: Sendable {
         return bereft
     }
 
+    /// The families in which some service speaks UDP.
+    public var datagramFamilies: Set<AddressFamily> {
+        var families: Set<AddressFamily> = []
+        for kept in services.values where kept.service.ports.contains(where: { $0.protocol == .udp }) {
+            families.formUnion(kept.service.clusterIPs.map(\.family))
+        }
+        return families
+    }
+
     /// The UDP frontends of a service, whoever has them.
     public func datagramFrontends(of service: NamespacedName) -> [SocketAddress] {
-        guard let service = services[service] else { return [] }
+        guard let service = services[service]?.service else { return [] }
         return service.frontends(on: node).keys.filter { $0.transport == .udp }.map { SocketAddress($0.address, $0.port) }
     }
 
     /// Where conversations with a UDP frontend of the service may go on: every endpoint that serves, be it terminating
     /// or none of those that new conversations are sent to.
     public func datagramTargets(of frontend: SocketAddress, of key: NamespacedName) -> Set<SocketAddress> {
-        guard let service = services[key] else { return [] }
+        guard let service = services[key]?.service else { return [] }
         let family = frontend.address.family
         let own = Frontend(address: frontend.address, transport: .udp, port: frontend.port)
         var targets: Set<SocketAddress> = []
         for port in service.ports where port.protocol == .udp && service.clusterIP(of: family) != nil {
             guard service.frontends(of: port, family, on: node).contains(where: { $0.0 == own }) else { continue }
-            for slice in slices[key, default: [:]].values where slice.family == family && !slice.isHeadless {
+            for slice in slices[key] ?? [] where slice.family == family {
                 for slicePort in slice.ports where slicePort.name == port.name && slicePort.protocol == .udp {
                     for endpoint in slice.endpoints where endpoint.isReady || endpoint.isServing {
                         targets.insert(SocketAddress(endpoint.address, slicePort.number))
@@ -169,12 +186,36 @@ public struct ServiceCompiler: Sendable {
     }
 }
 
+/// What the rules depend on of a service. Apart, because a dictionary has room for half as many values again.
+private final class KeptService: Sendable {
+    let service: Service
+
+    init(_ full: Service) {
+        var service = full
+        service.selector = [:]
+        service.metadata.labels = full.metadata.labels.filter { $0.key == Service.proxyNameLabel }
+        (service.metadata.uid, service.metadata.owner) = ("", nil)
+        self.service = service
+    }
+}
+
 extension EndpointSlice {
+    /// What the rules on a node depend on.
+    fileprivate func keptPart(on node: String) -> EndpointSlice {
+        var kept = self
+        (kept.metadata.labels, kept.metadata.uid, kept.metadata.owner) = ([:], "", nil)
+        for index in kept.endpoints.indices {
+            // Thousands of endpoints of a hundred nodes would each hold a name that only one node asks for.
+            kept.endpoints[index].nodeName = kept.endpoints[index].nodeName == node ? node : nil
+            kept.endpoints[index].zone = nil
+        }
+        return kept
+    }
+
     /// Whether UDP clients may be talking to an endpoint that is none any more in the slice's next version.
     fileprivate func losesDatagramTargets(to next: EndpointSlice?) -> Bool {
         let lost = datagramTargets
-        guard !lost.isEmpty else { return false }
-        return next?.service != service || !lost.isSubset(of: next?.datagramTargets ?? [])
+        return !lost.isEmpty && !lost.isSubset(of: next?.datagramTargets ?? [])
     }
 
     private var datagramTargets: Set<SocketAddress> {

@@ -142,7 +142,7 @@ public enum ServiceTable {
 
     /// The key in `endpoints` of one of a frontend's endpoints.
     static func slot(_ number: UInt32, of frontend: ElementKey) -> ElementKey {
-        ElementKey(bytes: frontend.bytes + hostBytes(number))
+        ElementKey(frontend, number)
     }
 
     /// The chain shared by all frontends with this many endpoints, or by all shortcuts with this many.

@@ -143,20 +143,18 @@ import Testing
         }
         try await bed.program(all, endpoints: ["near", "far"])
         #expect(try bed.ask("203.0.113.1", 80, from: "out") == "near")
-        func nft(_ namespace: borrowing NetworkNamespace, _ arguments: [String], _ input: String = "") throws -> String {
-            let result = try namespace.withEntered { () throws(KernelError) in
-                try ChildProcess.capture("nft", arguments, input: Array(input.utf8), timeout: .seconds(20))
-            }
-            #expect(result.status == .exited(0), "\(result.errorText)")
-            return result.text
-        }
-        // Elements that rules wrote carry their remaining time, and the table its owner: neither is to be read back.
-        let listing = try nft(bed.node, ["-s", "list", "ruleset"]).split(separator: "\n")
-            .filter { !$0.contains("flags owner") }.joined(separator: "\n")
-        #expect(!listing.contains("invalid type"))
+        let listing = try bed.listingReadBack()
         #expect(listing.contains("update @clients-") && listing.contains("fib saddr type local masquerade"))
-        let other = try NetworkNamespace.anonymous()
-        _ = try nft(other, ["-f", "-"], listing)
+    }
+
+    @Test(arguments: [
+        (ServiceSettings(localTraffic: .bridgeInterface(InterfaceName("to-near")!)), "iifname != \"to-near\" masquerade"),
+        (ServiceSettings(localTraffic: .interfaceNamePrefix(InterfaceName("to-n")!)), "iifname != \"to-n*\" masquerade"),
+        (ServiceSettings(masqueradesAll: true), "@cluster-ips6 masquerade"),
+    ]) func `nft prints what tells local traffic, too`(settings: ServiceSettings, expected: String) async throws {
+        let bed = try TrafficBed(hosts, settings: settings)
+        try await bed.program(service { $0.externalTrafficPolicy = .local }, endpoints: ["near", "far"])
+        #expect(try bed.listingReadBack().contains(expected))
     }
 
     @Test func `UDP conversations move on when their endpoint goes`() async throws {

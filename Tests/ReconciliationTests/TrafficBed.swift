@@ -213,6 +213,24 @@ final class TrafficBed {
         try await apply(.service(service), .endpointSlice(slice(of: service, endpoints.map { endpoint($0) })))
     }
 
+    /// The node's rules as nft prints them, which it has read back elsewhere.
+    func listingReadBack() throws -> String {
+        func nft(_ namespace: borrowing NetworkNamespace, _ arguments: [String], _ input: String = "") throws -> String {
+            let result = try namespace.withEntered { () throws(KernelError) in
+                try ChildProcess.capture("nft", arguments, input: Array(input.utf8), timeout: .seconds(60))
+            }
+            try #require(result.status == .exited(0), "\(result.errorText)")
+            return result.text
+        }
+        // Elements that rules wrote carry their remaining time, and the table its owner: neither is to be read back.
+        let listing = try nft(node, ["-s", "list", "ruleset"]).split(separator: "\n")
+            .filter { !$0.contains("flags owner") }.joined(separator: "\n")
+        #expect(!listing.contains("invalid type"))
+        let other = try NetworkNamespace.anonymous()
+        _ = try nft(other, ["-f", "-"], listing)
+        return listing
+    }
+
     /// Who answered, `refused`, or `timeout`; from a host, or from the node itself.
     ///
     /// Silence is only believed after `patience`: long where an answer is expected, for the machine may be busy.

@@ -301,6 +301,26 @@ private func elements(_ plan: Contribution) -> [String: [String]] {
         return found
     }
 
+    @Test func `what makes no difference to the rules compiles nothing`() {
+        var compiler = ServiceCompiler(node: node)
+        var assembly = Assembly<NamespacedName>(frame: ServiceTable.frame(on: node))
+        func compiles(_ object: KubernetesObject) -> Bool {
+            compiler.apply(.set(object))
+            defer { compiler.compile(into: &assembly) }
+            var copy = compiler
+            return copy.nextContribution(in: assembly) != nil
+        }
+        #expect(compiles(.service(service())) && compiles(.endpointSlice(slice([endpoint("10.244.2.3")]))))
+        #expect(!compiles(.service(service { ($0.metadata.labels, $0.selector) = (["team": "a"], ["app": "b"]) })))
+        var annotated = slice([endpoint("10.244.2.3")])
+        annotated.metadata.labels["endpointslice.kubernetes.io/managed-by"] = "somebody"
+        annotated.endpoints[0].zone = "b"
+        #expect(!compiles(.endpointSlice(annotated)))
+        annotated.endpoints[0].isReady = false
+        #expect(compiles(.endpointSlice(annotated)))
+        #expect(compiles(.service(service { $0.metadata.labels[Service.proxyNameLabel] = "other" })))
+    }
+
     /// What an event costs in elements, and that a fresh start over the same table costs none.
     @Test func `an endpoint that comes or goes costs its own element and no other`() {
         var compiler = ServiceCompiler(node: node)
