@@ -38,8 +38,10 @@ extension Ruleset {
         } else {
             changes = creation
         }
-        // Also where they are there already: another process may remove one as unused at this moment.
-        for (name, chain) in part.chains.sorted(by: { $0.key < $1.key }) {
+        // Not where they are there already: a batch that takes rules out waits until no packet is in them, for longer
+        // than all of the rest takes. Where another process removes one as unused at this moment, the kernel refuses
+        // the element that leads there, and the next look decides.
+        for (name, chain) in part.chains.sorted(by: { $0.key < $1.key }) where observed?.chains[name] != chain {
             changes += [
                 .addChain(name, hook: chain.hook, comment: chain.comment), .replaceRules(chain.rules, chain: name),
             ]

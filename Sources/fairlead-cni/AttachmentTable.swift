@@ -42,7 +42,8 @@ struct AttachmentTable: ~Copyable {
 
     /// Sends the edits that `decide` makes, again where another process was quicker.
     func change(_ decide: () throws(CNIError) -> [Change]) throws(CNIError) {
-        var attemptsLeft = 5
+        // Each is lost to one edit of another process; a node's start is some hundreds of them at once.
+        var attemptsLeft = 20
         while true {
             attemptsLeft -= 1
             let changes = try decide()

@@ -57,9 +57,12 @@ extension Contribution {
         var table = Ruleset(frame.table)
         for change in try frame.adding(part, of: tag, to: nil) { table.apply(change) }
         #expect(table.chains.keys.contains("from-10.1.2.0/24"))
-        // The same again changes nothing but the shared chain, which another process may be removing.
+        // The same again changes nothing; a shared chain that is gone or not as it should be is made anew.
+        #expect(try frame.adding(part, of: tag, to: table).isEmpty)
+        var changed = table
+        changed.chains["from-10.1.2.0/24"] = Chain([])
         #expect(
-            try frame.adding(part, of: tag, to: table).map(\.summary) == [
+            try frame.adding(part, of: tag, to: changed).map(\.summary) == [
                 "chain from-10.1.2.0/24", "rules of chain from-10.1.2.0/24",
             ])
         let other = AttachmentTag(network: "pods", AttachmentID(containerID: "c2", interface: attachment.interface))
