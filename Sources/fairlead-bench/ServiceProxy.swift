@@ -106,7 +106,7 @@ final class ServiceProxy {
         for number in objects.sample {
             while try answer(of: objects.address(number), within: .milliseconds(20)) == nil {
                 guard ContinuousClock.now < start + .seconds(1800) else {
-                    throw BenchError("service-\(number) does not answer after half an hour; see \(log)")
+                    throw BenchError("\(name): service-\(number) does not answer after half an hour")
                 }
             }
         }
@@ -134,7 +134,7 @@ final class ServiceProxy {
             while try answer(of: objects.address(number), within: .milliseconds(200)) != "\(Backend.changed)" {
                 // Asked without a pause, the question would take the processor from the one who is asked about.
                 usleep(1000)
-                guard ContinuousClock.now < limit else { throw BenchError("service-\(number) does not change") }
+                guard ContinuousClock.now < limit else { throw BenchError("\(name): service-\(number) does not change within five minutes") }
             }
             let seen = ContinuousClock.now
             let answer = try await request.value
