@@ -28,10 +28,13 @@ public struct RouteSocket: ~Copyable, Sendable {
         _ request: [UInt8], absence: Set<Errno>, for operation: @autoclosure () -> String
     ) throws(KernelError) -> Bool {
         do {
-            try socket.exchange(request, for: operation())
+            // Without words, which may cost requests of their own: that there was nothing is no failure.
+            try socket.exchange(request, for: "")
             return true
         } catch where absence.contains(error.errno) || error.errno == .noSuchDevice {
             return false
+        } catch {
+            throw KernelError(operation: operation(), errno: error.errno, kernelMessage: error.kernelMessage)
         }
     }
 }

@@ -2,9 +2,8 @@ import ArgumentParser
 import Foundation
 import KernelInterface
 import NetworkAddresses
-import RouteNetlink
 
-/// Times ADD and DEL of one pod, as a runtime sees them: one execution of a plugin each.
+/// Times ADD and DEL of one pod, as a runtime sees them: one execution of each plugin of the list.
 struct PluginBenchmark: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cni",
@@ -18,7 +17,9 @@ struct PluginBenchmark: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Folder with our fairlead-cni; otherwise beside this program.", valueName: "folder"))
     var plugins: String?
 
-    @Option(help: ArgumentHelp("Folder with another `bridge` and `host-local`, such as /usr/lib/cni.", valueName: "folder"))
+    @Option(
+        help: ArgumentHelp(
+            "Folder with another `bridge`, `host-local` and `portmap`, such as /usr/lib/cni.", valueName: "folder"))
     var peer: String?
 
     @Option(help: "How often each is run.")
@@ -27,49 +28,106 @@ struct PluginBenchmark: AsyncParsableCommand {
     @Option(help: "Leases that exist already in the lease test.")
     var leases = 30_000
 
+    @Option(help: "Pods that are made by 16 threads.")
+    var pods = 160
+
+    private static let one = ["10.9.0.0/16"]
+    private static let both = ["10.9.0.0/16", "fd00:9::/64"]
+
     func run() async throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("fairlead-bench-\(getpid())").path
         try FileManager.default.createDirectory(atPath: "\(folder)/bin", withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let own = plugins ?? URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().path
-        for name in ["fairlead", "bridge", "host-local", "loopback"] {
+        for name in ["fairlead", "bridge", "host-local", "portmap"] {
             try FileManager.default.createSymbolicLink(
-                atPath: "\(folder)/bin/\(name)", withDestinationPath: URL(filePath: "\(own)/fairlead-cni").standardizedFileURL.path)
+                atPath: "\(folder)/bin/\(name)",
+                withDestinationPath: URL(filePath: "\(own)/fairlead-cni").standardizedFileURL.path)
         }
+        try alone(folder)
+        try steps(folder)
+        try crowded(folder)
+        try together(folder)
+    }
+
+    /// One pod at a time, everybody in turn.
+    private func alone(_ folder: String) throws {
         print("ADD and DEL of one pod, \(runs) runs each, in turn; medians")
-        let bridge = Plugin.bridge(ranges: ["10.9.0.0/16"])
-        let dual = Plugin.bridge(ranges: ["10.9.0.0/16", "fd00:9::/64"])
-        let rivals = [
-            Rival("fairlead, one family", "\(folder)/bin", .fairlead(ranges: ["10.9.0.0/16"])),
-            Rival("fairlead, both families", "\(folder)/bin", .fairlead(ranges: ["10.9.0.0/16", "fd00:9::/64"])),
-            Rival("bridge + host-local", "\(folder)/bin", bridge), Rival("bridge + host-local, both families", "\(folder)/bin", dual),
-        ] + (peer.map { [Rival("peer's bridge + host-local", $0, bridge), Rival("peer's, both families", $0, dual)] } ?? [])
-        let beds = try rivals.enumerated().map { try Bed($0.element, state: "\(folder)/state\($0.offset)") }
+        let networks: [(String, Network, peers: Bool)] = [
+            ("fairlead, one family", .fairlead(Self.one), false),
+            ("fairlead, both families", .fairlead(Self.both), false),
+            ("fairlead, masquerade + host port", .fairlead(Self.one, exposed: true), false),
+            ("bridge + host-local", .bridge(Self.one), true),
+            ("bridge + host-local, both families", .bridge(Self.both), true),
+            ("bridge, masquerade + portmap", .bridge(Self.one, exposed: true), true),
+        ]
+        var ours: [Bed] = []
+        var theirs: [Int: Bed] = [:]
+        for (number, (name, network, peers)) in networks.enumerated() {
+            ours.append(try Bed(name, "\(folder)/bin", network, state: "\(folder)/ours-\(number)"))
+            guard peers, let peer else { continue }
+            theirs[number] = try Bed("the peer's \(name)", peer, network, state: "\(folder)/peer-\(number)")
+        }
         let floor = try Floor()
         for number in 0..<runs + 3 {
             try floor.run(warmUp: number < 3)
-            for bed in beds { try bed.run(id: "bench-\(number)", warmUp: number < 3) }
+            for place in ours.indices {
+                for bed in [ours[place], theirs[place]].compactMap(\.self) {
+                    try bed.run(id: "bench-\(number)", warmUp: number < 3)
+                }
+            }
         }
-        report("kernel's floor: veth pair, address, route / its removal", "\(floor.add.median.milliseconds) / \(floor.delete.median.milliseconds)")
-        for bed in beds {
-            report("\(bed.rival.name): ADD / DEL", "\(bed.add.median.milliseconds) / \(bed.delete.median.milliseconds)")
+        report(
+            "kernel's floor: veth pair, address, route / its removal",
+            "\(floor.add.median.milliseconds) / \(floor.delete.median.milliseconds)")
+        for place in ours.indices {
+            for bed in [ours[place], theirs[place]].compactMap(\.self) {
+                report("\(bed.name): ADD / DEL", "\(bed.add.median.milliseconds) / \(bed.delete.median.milliseconds)")
+            }
         }
-        if peer != nil {
-            report("ratio, bridge + host-local, peer to ours: ADD / DEL", ratio(beds[4], to: beds[2]), target: "2.5 / -")
-            report("ratio, both families, peer to ours: ADD / DEL", ratio(beds[5], to: beds[3]))
+        let targets = [3: "2.5 / -"]
+        for (place, bed) in theirs.sorted(by: { $0.key < $1.key }) {
+            report(
+                "ratio, \(ours[place].name): ADD / DEL", quotients(bed, to: ours[place]), target: targets[place] ?? "")
         }
-        try crowded(folder)
+        if let peer = theirs[5] {
+            report("ratio, bridge + portmap to fairlead in one: ADD / DEL", quotients(peer, to: ours[2]), target: "12 / -")
+        }
+        report(
+            "DEL of bridge + host-local to the floor's", quotient(ours[3].delete.median, floor.delete.median),
+            target: "1.2")
     }
 
-    private func ratio(_ peer: Bed, to own: Bed) -> String {
-        func quotient(_ a: Duration, _ b: Duration) -> String { String(format: "%.1f", a / b) }
-        return "\(quotient(peer.add.median, own.add.median)) / \(quotient(peer.delete.median, own.delete.median))"
+    private func quotient(_ a: Duration, _ b: Duration) -> String { String(format: "%.1f", a / b) }
+
+    private func quotients(_ peer: Bed, to own: Bed) -> String {
+        "\(quotient(peer.add.median, own.add.median)) / \(quotient(peer.delete.median, own.delete.median))"
     }
 
-    /// The cost of a lease among many: ADD and DEL of `host-local` alone.
+    /// Where the time of an ADD goes, by the plugin's own word; what is before and behind is the process.
+    private func steps(_ folder: String) throws {
+        for (name, network) in [
+            ("bridge + host-local", Network.bridge(Self.one)), ("fairlead", .fairlead(Self.one, exposed: true)),
+        ] {
+            let bed = try Bed(name, "\(folder)/bin", network, state: "\(folder)/steps-\(name.count)")
+            print("Steps of an ADD of \(name), medians")
+            var order: [String] = []
+            var times: [String: Measurement] = [:]
+            for number in 0..<max(runs / 4, 5) + 2 {
+                for (step, time) in try bed.times(id: "step-\(number)", warmUp: number < 2) {
+                    if times[step] == nil { order.append(step) }
+                    times[step, default: Measurement()].add(time)
+                }
+            }
+            for step in order { report("  \(step)", times[step]!.median.milliseconds) }
+        }
+    }
+
+    /// The cost of a lease among many: `host-local` alone.
     private func crowded(_ folder: String) throws {
+        print("ADD / DEL of one lease among others")
         for (who, path) in [("ours", "\(folder)/bin")] + (peer.map { [("the peer's", $0)] } ?? []) {
-            var line: [String] = []
+            var totals: [Duration] = []
             for count in [10, leases] {
                 let state = "\(folder)/crowd-\(who.count)-\(count)"
                 let store = "\(state)/leases/bench"
@@ -79,148 +137,47 @@ struct PluginBenchmark: AsyncParsableCommand {
                     let name = first.advanced(by: UInt128(number))!.description
                     try Data("old-\(number)\r\neth0".utf8).write(to: URL(filePath: "\(store)/\(name)"))
                 }
-                var measurement = Measurement()
+                var (add, delete, stock) = (Measurement(), Measurement(), Duration.zero)
                 for number in 0..<max(5, runs / 5) + 1 {
-                    let start = ContinuousClock.now
                     for command in ["ADD", "DEL"] {
-                        try Plugin.hostLocal.execute(
+                        let start = ContinuousClock.now
+                        try Network.leases.execute(
                             command, in: path, id: "new-\(number)", netns: "/var/run/netns/none", state: state)
+                        let time = ContinuousClock.now - start
+                        // The first takes stock of what another program left, once.
+                        if number == 0 { stock += time } else if command == "ADD" { add.add(time) } else { delete.add(time) }
                     }
-                    // The first takes stock of what another program left, once.
-                    if number > 0 { measurement.add(ContinuousClock.now - start) }
                 }
-                line.append(measurement.median.milliseconds)
+                totals.append(add.median + delete.median)
+                report(
+                    "host-local, \(who), \(count) leases; the first time",
+                    "\(add.median.milliseconds) / \(delete.median.milliseconds); \(stock.milliseconds)")
             }
-            report("host-local, \(who): ADD + DEL at 10 / \(leases) leases", line.joined(separator: " / "), target: who == "ours" ? "1.5 x" : "")
-        }
-    }
-}
-
-/// A plugin with its configuration.
-private enum Plugin {
-    case fairlead(ranges: [String])
-    case bridge(ranges: [String])
-    case hostLocal
-
-    var type: String {
-        switch self {
-        case .fairlead: "fairlead"
-        case .bridge: "bridge"
-        case .hostLocal: "host-local"
+            report("\(who): among \(leases) to among 10", quotient(totals[1], totals[0]), target: who == "ours" ? "1.5" : "")
         }
     }
 
-    func configuration(state: String) -> [String: Any] {
-        func ipam(_ ranges: [String]) -> [String: Any] {
-            ["type": "host-local", "dataDir": "\(state)/leases", "ranges": ranges.map { [["subnet": $0]] }]
-        }
-        var configuration: [String: Any] = ["cniVersion": "1.0.0", "name": "bench", "type": type]
-        switch self {
-        case .fairlead(let ranges):
-            configuration["stateDir"] = state
-            configuration["ipam"] = ipam(ranges)
-        case .bridge(let ranges):
-            configuration["isDefaultGateway"] = true
-            configuration["ipam"] = ipam(ranges)
-        case .hostLocal: configuration["ipam"] = ipam(["10.8.0.0/16"])
-        }
-        return configuration
-    }
-
-    func execute(_ command: String, in folder: String, id: String, netns: String, state: String) throws {
-        let input = try JSONSerialization.data(withJSONObject: configuration(state: state))
-        let result = try ChildProcess.capture(
-            "\(folder)/\(type)", [],
-            environment: [
-                "CNI_COMMAND": command, "CNI_CONTAINERID": id, "CNI_NETNS": netns, "CNI_IFNAME": "eth0", "CNI_PATH": folder,
-                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            ], input: Array(input))
-        guard result.status.isSuccess else {
-            throw ValidationError("\(folder)/\(type) \(command): \(result.text)\(result.errorText)")
-        }
-    }
-}
-
-private struct Rival {
-    var name: String
-    var folder: String
-    var plugin: Plugin
-
-    init(_ name: String, _ folder: String, _ plugin: Plugin) {
-        self.name = name
-        self.folder = folder
-        self.plugin = plugin
-    }
-}
-
-/// A node's namespace of a rival's own.
-private final class Bed {
-    let rival: Rival
-    private let state: String
-    private let node: NetworkNamespace
-    private(set) var add = Measurement()
-    private(set) var delete = Measurement()
-
-    init(_ rival: Rival, state: String) throws {
-        self.rival = rival
-        self.state = state
-        node = try NetworkNamespace.anonymous()
-        try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true)
-    }
-
-    func run(id: String, warmUp: Bool) throws {
-        // A name that the plugins can open: the runtime's, not a thread's.
-        let name = "fairlead-bench-\(getpid())"
-        let pod = try NetworkNamespace.create(named: name)
-        defer { _ = try? NetworkNamespace.remove(named: name) }
-        _ = pod.inode
-        for command in ["ADD", "DEL"] {
-            var failure: (any Error)?
-            let start = ContinuousClock.now
-            try node.withEntered { () throws(KernelError) in
-                do {
-                    try rival.plugin.execute(
-                        command, in: rival.folder, id: id, netns: NetworkNamespace.path(named: name), state: state)
-                } catch {
-                    failure = error
-                }
+    /// Many pods at once.
+    private func together(_ folder: String) throws {
+        print("\(pods) pods, 16 at a time: pods per second of ADD / DEL")
+        var rates: [String: (add: Double, delete: Double)] = [:]
+        for (name, network) in [
+            ("bridge + host-local", Network.bridge(Self.one)), ("bridge, masquerade + portmap", .bridge(Self.one, exposed: true)),
+            ("fairlead, masquerade + host port", .fairlead(Self.one, exposed: true)),
+        ] {
+            for (who, path) in [("", "\(folder)/bin")] + (peer.map { [("the peer's ", $0)] } ?? []) {
+                if network.isOurs, !who.isEmpty { continue }
+                let bed = try Bed(who + name, path, network, state: "\(folder)/together-\(rates.count)")
+                let rate = try bed.runTogether(pods: pods, width: 16)
+                rates[who + name] = rate
+                report(who + name, String(format: "%6.0f / %6.0f", rate.add, rate.delete))
             }
-            let duration = ContinuousClock.now - start
-            if let failure { throw failure }
-            if warmUp { continue }
-            if command == "ADD" { add.add(duration) } else { delete.add(duration) }
         }
-    }
-}
-
-/// The least that a pod takes of the kernel.
-private final class Floor {
-    private let node: NetworkNamespace
-    private let host: RouteSocket
-    private(set) var add = Measurement()
-    private(set) var delete = Measurement()
-
-    init() throws {
-        let node = try NetworkNamespace.anonymous()
-        host = try node.withEntered { () throws(KernelError) in try RouteSocket.open() }
-        self.node = node
-    }
-
-    func run(warmUp: Bool) throws {
-        let pod = try NetworkNamespace.anonymous()
-        let (outside, inside) = (InterfaceName("veth0")!, InterfaceName("eth0")!)
-        var start = ContinuousClock.now
-        try host.addVeth(NewLink(outside, isUp: true), peer: NewLink(inside), in: pod)
-        let socket = try pod.withEntered { () throws(KernelError) in try RouteSocket.open() }
-        guard let eth0 = try socket.link(named: inside), let veth = try host.link(named: outside) else {
-            throw ValidationError("the veth pair is not there")
+        for name in rates.keys.sorted() {
+            guard let own = rates[name], let peer = rates["the peer's \(name)"] else { continue }
+            report(
+                "ratio, \(name)", String(format: "%.1f / %.1f", own.add / peer.add, own.delete / peer.delete),
+                target: "3 / -")
         }
-        try socket.add(InterfaceAddress(IPPrefix("10.9.0.2/24")!, link: eth0.index))
-        try socket.change(link: eth0.index, LinkChange(isUp: true))
-        try socket.add(Route(to: IPPrefix("0.0.0.0/0")!, via: IPAddress("10.9.0.1"), link: eth0.index))
-        if !warmUp { add.add(ContinuousClock.now - start) }
-        start = ContinuousClock.now
-        try host.deleteLink(index: veth.index)
-        if !warmUp { delete.add(ContinuousClock.now - start) }
     }
 }

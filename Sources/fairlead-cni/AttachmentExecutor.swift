@@ -48,6 +48,9 @@ struct AttachmentExecutor: ~Copyable {
         }
     }
 
+    /// Takes over the number of a host's link that was looked up already.
+    mutating func note(_ link: Link) { indices[.host(link.name)] = link.index }
+
     /// What the default route leads through; nil where there is none.
     func underlay() throws(CNIError) -> Underlay? {
         // Addresses for documentation, on no network: only a default route leads to them.
@@ -238,11 +241,14 @@ struct AttachmentExecutor: ~Copyable {
             details: "somebody else on its network has the address, and enabledad is true")
     }
 
-    /// Asks until it is so. Mostly it is at the first time; a busy machine takes some milliseconds.
+    /// Asks until it is so. Mostly it is at the first time; a busy machine takes some milliseconds, and one that makes
+    /// and removes a hundred interfaces at the same time takes seconds.
     private func wait(for step: Step, _ condition: () throws(CNIError) -> Bool) throws(CNIError) {
-        let deadline = ContinuousClock.now + .seconds(5)
+        let deadline = ContinuousClock.now + .seconds(10)
         while try !condition() {
-            guard ContinuousClock.now < deadline else { throw CNIError(.internal, "\(step): not within 5 seconds") }
+            guard ContinuousClock.now < deadline else {
+                throw CNIError(.tryAgainLater, "\(step): not within 10 seconds")
+            }
             usleep(200)
         }
     }

@@ -44,6 +44,7 @@ struct BridgePlugin: Plugin {
                 try observe(name, executor.host)
             },
             newBridgeMAC: MACAddress(locallyAdministered: .random(in: .min ... .max)), underlay: underlay)
+        if let link = plan.bridge?.link { executor.note(link) }
         forgetFlows(of: plan.addresses.map(\.prefix.address))
         if configuration.checksSpoofing {
             // Before there is a port to send by.
