@@ -76,7 +76,9 @@ extension RouteSocket {
 
     /// The link of this number; nil where there is none.
     public func link(index: Int32) throws(KernelError) -> Link? {
-        try link(index, nil, for: "look up link \(index)")
+        // No link has another; libnl ends the process that asks for one.
+        guard index > 0 else { return nil }
+        return try link(index, nil, for: "look up link \(index)")
     }
 
     private func link(_ index: Int32, _ name: String?, for operation: String) throws(KernelError) -> Link? {
