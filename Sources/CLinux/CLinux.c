@@ -9,6 +9,10 @@
 #include <sched.h>
 #include <spawn.h>
 #include <sys/eventfd.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -34,6 +38,23 @@ const int fairlead_O_TMPFILE = O_TMPFILE;
 long fairlead_getdents64(int fd, void *buffer, unsigned long size) { return getdents64(fd, buffer, size); }
 int fairlead_memfd_create(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 int fairlead_pipe(int *ends) { return pipe2(ends, O_CLOEXEC); }
+
+static int transmit_checksum(int fd, const char *link, struct ethtool_value *value) {
+    struct ifreq request = {0};
+    strncpy(request.ifr_name, link, IFNAMSIZ - 1);
+    request.ifr_data = (void *)value;
+    return ioctl(fd, SIOCETHTOOL, &request);
+}
+
+int fairlead_transmit_checksum(int fd, const char *link) {
+    struct ethtool_value value = {.cmd = ETHTOOL_GTXCSUM};
+    return transmit_checksum(fd, link, &value) == 0 ? value.data != 0 : -1;
+}
+
+int fairlead_set_transmit_checksum(int fd, const char *link, int on) {
+    struct ethtool_value value = {.cmd = ETHTOOL_STXCSUM, .data = (unsigned)on};
+    return transmit_checksum(fd, link, &value);
+}
 
 int fairlead_socket(int family, int is_datagram, int protocol) {
     return socket(family, (is_datagram ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);

@@ -2,53 +2,9 @@ public import KubernetesObjects
 public import NetworkAddresses
 public import RouteNetlink
 
-/// How this node's pods reach those of other nodes.
-public enum OverlayMode: String, Hashable, Sendable, CaseIterable {
-    /// Through one VXLAN device; works over any network between the nodes.
-    case vxlan
-    /// By routes to the nodes themselves; the nodes share a link.
-    case direct
-    /// Somebody else's business.
-    case none
-}
-
-public struct OverlayConfiguration: Hashable, Sendable {
-    public var mode: OverlayMode
-    /// The VXLAN device's name.
-    public var device: InterfaceName
-    /// VXLAN network identifier, the same on all nodes.
-    public var vni: UInt32
-    /// UDP port of the tunnel, the same on all nodes. 8472 is the kernel's own choice, and flannel's.
-    public var port: Port
-
-    public init(
-        mode: OverlayMode = .vxlan, device: InterfaceName = InterfaceName("fairlead.1")!, vni: UInt32 = 1,
-        port: Port = Port(8472)!
-    ) {
-        self.mode = mode
-        self.device = device
-        self.vni = vni
-        self.port = port
-    }
-}
-
-/// The interface that leads to the other nodes: the one that has this node's address.
-public struct Underlay: Hashable, Sendable {
-    public var link: Int32
-    /// Bytes.
-    public var mtu: Int
-    public var address: IPAddress
-
-    public init(link: Int32, mtu: Int, address: IPAddress) {
-        self.link = link
-        self.mtu = mtu
-        self.address = address
-    }
-}
-
 /// What the kernel should hold so that packets for other nodes' pods find their way.
 public struct OverlayPlan: Hashable, Sendable {
-    /// The VXLAN device; nil in the other modes.
+    /// The VXLAN device.
     public struct Device: Hashable, Sendable {
         public var name: InterfaceName
         public var vxlan: VXLAN
@@ -57,7 +13,7 @@ public struct OverlayPlan: Hashable, Sendable {
         public var addresses: Set<IPPrefix>
     }
 
-    /// One other node.
+    /// Another node that is reached through the tunnel.
     public struct Peer: Hashable, Sendable {
         public var node: String
         public var address: IPAddress
@@ -65,20 +21,28 @@ public struct OverlayPlan: Hashable, Sendable {
         public var podCIDRs: [IPPrefix]
     }
 
+    /// False where it cannot be told what there should be: whatever there is stays as it is.
+    ///
+    /// A node that has lost its address or its object for a moment is no reason to cut its pods off.
+    public var isDecided = true
+    /// Nil in the modes without a tunnel.
     public var device: Device?
     public var peers: [Peer] = []
+    /// Routes to nodes that share a link with this one.
+    public var directRoutes: Set<Route> = []
+    /// Bytes of the largest packet that a pod may send; nil where that is not the overlay's business.
+    public var podMTU: Int?
+    /// The networks of this node's pods.
+    public var podCIDRs: [IPPrefix] = []
     public var notes: [Note] = []
 
-    /// The entries for all peers, on the VXLAN device's link or, without one, on the underlay's.
-    public func entries(on link: Int32) -> (routes: Set<Route>, neighbors: Set<Neighbor>, forwarding: Set<ForwardingEntry>) {
-        var entries: (routes: Set<Route>, neighbors: Set<Neighbor>, forwarding: Set<ForwardingEntry>) = ([], [], [])
+    /// All entries.
+    ///
+    /// - Parameter link: the index of the VXLAN device; nil without one.
+    public func entries(on link: Int32?) -> OverlayEntries {
+        var entries = OverlayEntries(routes: directRoutes)
+        guard let link else { return entries }
         for peer in peers {
-            guard device != nil else {
-                for cidr in peer.podCIDRs where cidr.family == peer.address.family {
-                    entries.routes.insert(Route(to: cidr, via: peer.address, link: link, origin: .fairlead))
-                }
-                continue
-            }
             entries.forwarding.insert(ForwardingEntry(peer.mac, to: peer.address, link: link))
             for cidr in peer.podCIDRs {
                 entries.routes.insert(Route(to: cidr, via: cidr.first, link: link, onLink: true, origin: .fairlead))
@@ -89,6 +53,21 @@ public struct OverlayPlan: Hashable, Sendable {
     }
 }
 
+/// What leads to other nodes' pods.
+public struct OverlayEntries: Hashable, Sendable {
+    public var routes: Set<Route> = []
+    public var neighbors: Set<Neighbor> = []
+    public var forwarding: Set<ForwardingEntry> = []
+
+    public init(
+        routes: Set<Route> = [], neighbors: Set<Neighbor> = [], forwarding: Set<ForwardingEntry> = []
+    ) {
+        self.routes = routes
+        self.neighbors = neighbors
+        self.forwarding = forwarding
+    }
+}
+
 /// Compiles the cluster's nodes into this node's overlay.
 ///
 /// A peer needs nothing but its Node object: the Ethernet address of its tunnel end follows from its name, so nothing
@@ -96,47 +75,105 @@ public struct OverlayPlan: Hashable, Sendable {
 public func overlayPlan(
     nodes: some Sequence<Node>, on nodeName: String, underlay: Underlay?, configuration: OverlayConfiguration
 ) -> OverlayPlan {
-    var plan = OverlayPlan()
     let sorted = nodes.sorted { $0.name < $1.name }
-    guard configuration.mode != .none, let own = sorted.first(where: { $0.name == nodeName }) else { return plan }
-    guard let underlay else {
-        plan.notes.append(
-            Note(
-                object: ObjectReference(kind: .node, namespace: nil, name: nodeName), field: "status.addresses",
-                message: "none of the InternalIPs is an address of this machine, so other nodes' pods are unreachable"))
-        return plan
+    guard let own = sorted.first(where: { $0.name == nodeName }) else {
+        return undecided(Note(object: reference(nodeName), message: "there is no such node yet, and it is this one"))
     }
-    let family = underlay.address.family
-    if configuration.mode == .vxlan {
-        // Outer Ethernet, IP, UDP and VXLAN headers.
-        let overhead = family == .ipv4 ? 50 : 70
+    var plan = OverlayPlan(podCIDRs: own.podCIDRs)
+    if configuration.mode == .none { return plan }
+    guard let underlay else {
+        return undecided(
+            Note(
+                object: reference(nodeName), field: "status.addresses",
+                message: "none of the InternalIPs is an address of this machine, so nothing is done for other nodes' pods"
+            ))
+    }
+    plan.podMTU = underlay.mtu
+    if configuration.mode.hasTunnel {
+        let mtu = underlay.mtu - tunnelOverhead(over: underlay.address.family)
+        plan.podMTU = mtu
         plan.device = OverlayPlan.Device(
             name: configuration.device,
             vxlan: VXLAN(vni: configuration.vni, port: configuration.port, local: underlay.address),
-            mac: tunnelAddress(of: nodeName), mtu: underlay.mtu - overhead,
-            addresses: Set(own.podCIDRs.map(\.first.hostPrefix)))
+            mac: tunnelAddress(of: nodeName), mtu: mtu, addresses: Set(own.podCIDRs.map(\.first.hostPrefix)))
+        if mtu < 1280, own.podCIDRs.contains(where: { $0.family == .ipv6 }) {
+            plan.notes.append(
+                Note(
+                    object: reference(nodeName),
+                    message: "the tunnel carries packets of \(mtu) bytes, and IPv6 needs 1280: raise the MTU of the "
+                        + "link with \(underlay.address) to \(1280 + underlay.mtu - mtu)"))
+        }
     }
+    var claims = Dictionary(own.podCIDRs.map { ($0, own.name) }, uniquingKeysWith: { first, _ in first })
     for node in sorted where node.name != nodeName && !node.podCIDRs.isEmpty {
-        let reference = ObjectReference(kind: .node, namespace: nil, name: node.name)
-        guard let address = node.internalIPs.first(where: { $0.family == family }) else {
-            plan.notes.append(
-                Note(
-                    object: reference, field: "status.addresses",
-                    message: "has no \(family) InternalIP, and this node's is \(underlay.address)"))
-            continue
+        var podCIDRs: [IPPrefix] = []
+        for cidr in node.podCIDRs {
+            if let other = claims[cidr] {
+                // One of the two has to have it, and the same one at every pass.
+                plan.notes.append(
+                    Note(
+                        object: reference(node.name), field: "spec.podCIDRs",
+                        message: "\(cidr) is node \(other)'s as well, which it is routed to"))
+            } else {
+                claims[cidr] = node.name
+                podCIDRs.append(cidr)
+            }
         }
-        for cidr in node.podCIDRs where configuration.mode == .direct && cidr.family != family {
-            plan.notes.append(
-                Note(
-                    object: reference, field: "spec.podCIDRs",
-                    message: "\(cidr) has no direct route, because the nodes share \(family) only; use mode vxlan"))
-        }
-        plan.peers.append(
-            OverlayPlan.Peer(
-                node: node.name, address: address, mac: tunnelAddress(of: node.name), podCIDRs: node.podCIDRs))
+        plan.add(node, podCIDRs, underlay: underlay, mode: configuration.mode)
     }
     return plan
 }
 
-/// The Ethernet address of a node's tunnel end.
-public func tunnelAddress(of node: String) -> MACAddress { MACAddress(locallyAdministered: StableHash(node).value) }
+private func undecided(_ note: Note) -> OverlayPlan {
+    var plan = OverlayPlan(notes: [note])
+    plan.isDecided = false
+    return plan
+}
+
+extension OverlayPlan {
+    fileprivate mutating func add(_ node: Node, _ podCIDRs: [IPPrefix], underlay: Underlay, mode: OverlayMode) {
+        var tunnelled = podCIDRs
+        if mode.usesDirectRoutes {
+            tunnelled = []
+            for cidr in podCIDRs {
+                // An IPv4 network may lie behind an IPv6 neighbour (RFC 5549); not the other way round.
+                let families: [AddressFamily] = cidr.family == .ipv4 ? [.ipv4, .ipv6] : [.ipv6]
+                let hop = families.flatMap { family in node.internalIPs.filter { $0.family == family } }
+                    .first { underlay.neighbors[$0] != nil }
+                if let hop, let link = underlay.neighbors[hop] {
+                    directRoutes.insert(Route(to: cidr, via: hop, link: link, origin: .fairlead))
+                } else if mode == .direct {
+                    notes.append(
+                        Note(
+                            object: reference(node.name), field: "status.addresses",
+                            message: "\(cidr) has no direct route, because no \(cidr.family) InternalIP shares a link "
+                                + "with this node; use mode cross-subnet or vxlan"))
+                } else {
+                    tunnelled.append(cidr)
+                }
+            }
+        }
+        guard !tunnelled.isEmpty else { return }
+        let family = underlay.address.family
+        guard let address = node.internalIP(of: family) else {
+            notes.append(
+                Note(
+                    object: reference(node.name), field: "status.addresses",
+                    message: "has no \(family) InternalIP, and this node's is \(underlay.address)"))
+            return
+        }
+        guard address != underlay.address else {
+            notes.append(
+                Note(
+                    object: reference(node.name), field: "status.addresses",
+                    message: "has this node's own address \(address)"))
+            return
+        }
+        peers.append(Peer(node: node.name, address: address, mac: tunnelAddress(of: node.name), podCIDRs: tunnelled))
+    }
+}
+
+/// The bytes that VXLAN adds to a packet: inner Ethernet 14, VXLAN 8, UDP 8, and the outer header.
+private func tunnelOverhead(over family: AddressFamily) -> Int { 14 + 8 + 8 + (family == .ipv4 ? 20 : 40) }
+
+private func reference(_ node: String) -> ObjectReference { ObjectReference(kind: .node, namespace: nil, name: node) }

@@ -36,6 +36,8 @@ public struct SyncReport: Hashable, Sendable {
     public var notes: [Note] = []
     /// What the kernel refused; tried again.
     public var errors: [String] = []
+    /// How far the overlay is; nil where it is somebody else's, or before the first pass.
+    public var overlay: OverlayState?
     /// After how long another pass is worth while though nothing new has happened; nil where there is nothing to retry.
     public var retryAfter: Duration?
     /// How each component's pass went; none for a component that had nothing to look at.
@@ -127,7 +129,7 @@ public actor NodeReconciler {
         policy = try PolicyDataplane(
             nodeName: configuration.nodeName, log: configuration.denialLog, epoch: configuration.firstEpoch,
             owned: configuration.ownsTables)
-        overlay = try OverlayDataplane(nodeName: configuration.nodeName, configuration: configuration.overlay)
+        overlay = try OverlayDataplane.open(nodeName: configuration.nodeName, configuration: configuration.overlay)
     }
 
     /// Takes in what happened and brings the kernel up to date, in one pass for all of it.
@@ -181,6 +183,7 @@ public actor NodeReconciler {
                 return changes
             }
         }
+        if configuration.components.contains(.overlay) { report.overlay = overlay.state }
         report.notes += overlay.notes + services.notes + policy.notes
         report.isSynced = report.errors.isEmpty
         report.flowSweep = services.takeFlowSweep()

@@ -8,19 +8,39 @@ internal import SystemPackage
 /// Keeps the VXLAN device and the entries for the other nodes equal to the cluster's Node objects.
 ///
 /// Every pass reads the kernel, compares and repairs: it makes no difference whether an entry is missing because a
-/// node is new, because somebody deleted it, or because this agent was not running. Only what is marked as ours, or
-/// hangs on our device, is ever removed.
+/// node is new, because somebody deleted it, or because this agent was not running. Only what is marked as ours is
+/// ever removed: routes by their origin, the device's entries by the Ethernet addresses that only tunnels of ours have.
 struct OverlayDataplane: ~Copyable {
     private let nodeName: String
     private let configuration: OverlayConfiguration
     private let socket: RouteSocket
+    private let device: OverlayDevice
+    /// Where settings are made: the actor's thread may be in another namespace.
+    private let home: NetworkNamespace
     private var nodes: [String: Node] = [:]
     private(set) var notes: [Note] = []
+    private(set) var state: OverlayState
 
-    init(nodeName: String, configuration: OverlayConfiguration) throws(KernelError) {
+    /// Opens what is needed in the calling thread's network namespace.
+    static func open(
+        nodeName: String, configuration: OverlayConfiguration
+    ) throws(KernelError) -> OverlayDataplane {
+        OverlayDataplane(
+            nodeName: nodeName, configuration: configuration, socket: try RouteSocket.open(),
+            device: OverlayDevice(configuration: configuration, features: try LinkFeatures.open()),
+            home: try NetworkNamespace.current())
+    }
+
+    private init(
+        nodeName: String, configuration: OverlayConfiguration, socket: consuming RouteSocket,
+        device: consuming OverlayDevice, home: consuming NetworkNamespace
+    ) {
         self.nodeName = nodeName
         self.configuration = configuration
-        socket = try RouteSocket.open()
+        self.socket = socket
+        self.device = device
+        self.home = home
+        state = OverlayState(mode: configuration.mode, isReady: false, reason: "not looked at yet")
     }
 
     /// Takes in an event; true when it was about a node.
@@ -37,151 +57,142 @@ struct OverlayDataplane: ~Copyable {
     ///
     /// - Returns: how many things were changed.
     mutating func reconcile() throws(KernelError) -> Int {
-        guard configuration.mode != .none else { return 0 }
-        let underlay = try findUnderlay()
-        let plan = overlayPlan(nodes: nodes.values, on: nodeName, underlay: underlay, configuration: configuration)
-        notes = plan.notes
-        var changes = try makeRouter()
-        if let device = plan.device, let underlay {
-            let link = try reconcileDevice(device, underlay: underlay.link, &changes)
-            try reconcileEntries(plan.entries(on: link), on: link, &changes)
-        } else {
-            if let leftover = try ownDevice() {
-                try socket.deleteLink(index: leftover.index)
-                changes += 1
-            }
-            if let underlay { try reconcileRoutes(plan.entries(on: underlay.link).routes, on: underlay.link, &changes) }
+        do throws(KernelError) {
+            return try pass()
+        } catch {
+            state.isReady = false
+            state.reason = "\(error)"
+            throw error
         }
-        return changes
     }
 
+    private mutating func pass() throws(KernelError) -> Int {
+        let found = try findUnderlay()
+        let plan = overlayPlan(
+            nodes: nodes.values, on: nodeName, underlay: found?.underlay, configuration: configuration)
+        notes = plan.notes
+        guard plan.isDecided else {
+            state.isReady = false
+            state.reason = plan.notes.first?.message ?? ""
+            return 0
+        }
+        var repairs = Repairs()
+        try makeRouter(plan, found?.link.name, &repairs)
+        var link: Link?
+        if let wanted = plan.device {
+            link = try device.reconcile(wanted, over: socket, &repairs)
+            try home.withEntered { () throws(KernelError) in try device.applySettings(&repairs) }
+        } else {
+            try device.remove(over: socket, &repairs)
+        }
+        try socket.reconcile(plan.entries(on: link?.index), on: link?.index, &repairs)
+        notes += repairs.notes
+        state = OverlayState(
+            mode: configuration.mode, isReady: !plan.podCIDRs.isEmpty,
+            reason: plan.podCIDRs.isEmpty ? "node \(nodeName) has no spec.podCIDRs yet" : "", podMTU: plan.podMTU,
+            podCIDRs: plan.podCIDRs)
+        // The device stands and whatever else could be made is made; the rest is tried again.
+        if let failure = repairs.failures.first { throw failure }
+        return repairs.changes
+    }
+
+    // MARK: - The way to the other nodes
+
     /// The first of the node's addresses that this machine has, and the interface it is on.
-    private func findUnderlay() throws(KernelError) -> Underlay? {
-        guard let own = nodes[nodeName] else { return nil }
+    private func findUnderlay() throws(KernelError) -> (underlay: Underlay, link: Link)? {
+        guard configuration.mode != .none, let own = nodes[nodeName] else { return nil }
         let addresses = try socket.addresses()
         for candidate in own.internalIPs {
             guard let found = addresses.first(where: { $0.prefix.address == candidate }),
                 let link = try socket.link(index: found.link)
             else { continue }
-            return Underlay(link: link.index, mtu: link.mtu, address: candidate)
+            let underlay = Underlay(
+                address: candidate, mtu: try mtu(of: link, towards: candidate.family), neighbors: try neighbors())
+            return (underlay, link)
         }
         return nil
     }
 
+    /// The MTU on the way to other nodes.
+    ///
+    /// A node that tells its address to routers has it on no network card, and the way is that to another node.
+    private func mtu(of link: Link, towards family: AddressFamily) throws(KernelError) -> Int {
+        guard link.kind == .loopback || link.kind == .other("dummy") else { return link.mtu }
+        for node in nodes.values where node.name != nodeName {
+            guard let address = node.internalIP(of: family) else { continue }
+            let way = try socket.decide(to: address)
+            if way.kind == .unicast, let card = try socket.link(index: way.link) { return card.mtu }
+        }
+        return min(link.mtu, 1500)
+    }
+
+    /// The other nodes that are reached without a gateway.
+    private func neighbors() throws(KernelError) -> [IPAddress: Int32] {
+        var neighbors: [IPAddress: Int32] = [:]
+        guard configuration.mode.usesDirectRoutes else { return neighbors }
+        for node in nodes.values where node.name != nodeName {
+            for address in node.internalIPs {
+                let way = try socket.decide(to: address)
+                // A default route without a gateway leads to the whole world, and not to a link shared with it.
+                guard way.kind == .unicast, way.gateway == nil, let length = way.matched?.length, length > 0 else {
+                    continue
+                }
+                neighbors[address] = way.link
+            }
+        }
+        return neighbors
+    }
+
+    // MARK: - Settings
+
     /// Makes the node a router. A router that sends packets back where they came from, as for a pod that reaches itself
     /// through a service, must not tell the pod of a shorter way: there is none, and the kernel counts its redirects
     /// against the same limit as the refusals of services.
-    private func makeRouter() throws(KernelError) -> Int {
+    private func makeRouter(
+        _ plan: OverlayPlan, _ underlay: InterfaceName?, _ repairs: inout Repairs
+    ) throws(KernelError) {
         var settings = [
             (["net", "ipv4", "ip_forward"], "1"),
             (["net", "ipv4", "conf", "all", "send_redirects"], "0"),
             // For the interfaces of pods to come: the kernel sends redirects where either setting says so.
             (["net", "ipv4", "conf", "default", "send_redirects"], "0"),
         ]
-        // A router learns no route from router advertisements, so only a node with IPv6 pods becomes one.
-        if nodes[nodeName]?.podCIDRs.contains(where: { $0.family == .ipv6 }) == true {
-            settings.append((["net", "ipv6", "conf", "all", "forwarding"], "1"))
+        if let underlay { settings.append((["net", "ipv4", "conf", underlay.description, "send_redirects"], "0")) }
+        let hasIPv6 = plan.podCIDRs.contains { $0.family == .ipv6 }
+        if hasIPv6 { settings.append((["net", "ipv6", "conf", "all", "forwarding"], "1")) }
+        try home.withEntered { () throws(KernelError) in
+            // First: a router learns nothing from advertisements, and would lose a default route it has from one.
+            if hasIPv6, let underlay {
+                let acceptance = ["net", "ipv6", "conf", underlay.description, "accept_ra"]
+                if try KernelSetting.read(acceptance) == "1" {
+                    repairs.attempt { () throws(KernelError) in try KernelSetting.write(acceptance, "2") }
+                }
+            }
+            for (path, wanted) in settings {
+                // Absent where a family is compiled out or switched off.
+                guard let value = try KernelSetting.read(path), value != wanted else { continue }
+                repairs.attempt { () throws(KernelError) in try KernelSetting.write(path, wanted) }
+            }
         }
-        var changes = 0
-        for (path, wanted) in settings {
-            // Absent where a family is compiled out or switched off.
-            guard let value = try KernelSetting.read(path), value != wanted else { continue }
-            try KernelSetting.write(path, wanted)
-            changes += 1
-        }
-        return changes
     }
+}
 
-    /// The VXLAN device of our name, if there is one.
-    private func ownDevice() throws(KernelError) -> Link? {
-        guard let link = try socket.link(named: configuration.device), case .vxlan = link.kind else { return nil }
-        return link
-    }
+/// Edits that are made one by one: one that the kernel refuses keeps no other from being made.
+struct Repairs {
+    private(set) var changes = 0
+    private(set) var failures: [KernelError] = []
+    /// What is in the way, and stays as it is.
+    var notes: [Note] = []
 
-    /// - Returns: the device's index.
-    private func reconcileDevice(
-        _ device: OverlayPlan.Device, underlay: Int32, _ changes: inout Int
-    ) throws(KernelError) -> Int32 {
-        var existing = try socket.link(named: device.name)
-        if let link = existing, link.kind != .vxlan(device.vxlan) {
-            // What makes a VXLAN device cannot be edited.
-            try socket.deleteLink(index: link.index)
-            existing = nil
-        }
-        if existing == nil {
-            try socket.addVXLAN(
-                NewLink(device.name, mac: device.mac, mtu: device.mtu, isUp: true), device.vxlan,
-                underlay: underlay)
-            changes += 1
-            existing = try socket.link(named: device.name)
-        }
-        guard let link = existing else {
-            throw KernelError(operation: "find link \(device.name)", errno: .noSuchFileOrDirectory)
-        }
-        var change = LinkChange()
-        if link.mac != device.mac { change.mac = device.mac }
-        if link.mtu != device.mtu { change.mtu = device.mtu }
-        if !link.isUp { change.isUp = true }
-        if change != LinkChange() {
-            try socket.change(link: link.index, change)
-            changes += 1
-        }
-        let present = Set(try socket.addresses(of: link.index).map(\.prefix).filter { !isLinkLocal($0.address) })
-        for address in present.subtracting(device.addresses) {
-            try socket.remove(InterfaceAddress(address, link: link.index))
-            changes += 1
-        }
-        for address in device.addresses.subtracting(present) {
-            try socket.add(InterfaceAddress(address, link: link.index))
-            changes += 1
-        }
-        return link.index
-    }
-
-    /// Entries are added inside out, so that a route never leads to an unknown neighbour, and removed outside in.
-    private func reconcileEntries(
-        _ desired: (routes: Set<Route>, neighbors: Set<Neighbor>, forwarding: Set<ForwardingEntry>), on link: Int32,
-        _ changes: inout Int
-    ) throws(KernelError) {
-        let forwarding = Set(try socket.forwardingEntries(link: link))
-        // What the kernel keeps of its own accord (multicast, link-local) is not permanent, and not ours.
-        let neighbors = Set(try socket.neighbors(link: link).filter { $0.state == .permanent })
-        for entry in desired.forwarding.subtracting(forwarding) {
-            try socket.replace(entry)
-            changes += 1
-        }
-        for neighbor in desired.neighbors.subtracting(neighbors) {
-            try socket.replace(neighbor)
-            changes += 1
-        }
-        try reconcileRoutes(desired.routes, on: link, &changes)
-        let wanted = Set(desired.neighbors.map(\.address))
-        for neighbor in neighbors where !wanted.contains(neighbor.address) {
-            try socket.remove(neighbor)
-            changes += 1
-        }
-        for entry in forwarding.subtracting(desired.forwarding) {
-            try socket.remove(entry)
-            changes += 1
+    mutating func attempt(_ edit: () throws(KernelError) -> Void) {
+        do throws(KernelError) {
+            try edit()
+            made()
+        } catch {
+            failures.append(error)
         }
     }
 
-    private func reconcileRoutes(
-        _ desired: Set<Route>, on link: Int32, _ changes: inout Int
-    ) throws(KernelError) {
-        let present = Set(try socket.routes(origin: .fairlead).filter { $0.gateway != nil })
-        for route in desired.subtracting(present) {
-            try socket.replace(route)
-            changes += 1
-        }
-        let destinations = Set(desired.map(\.destination))
-        for route in present.subtracting(desired) where !destinations.contains(route.destination) || route.link != link {
-            try socket.remove(route)
-            changes += 1
-        }
-    }
-
-    private func isLinkLocal(_ address: IPAddress) -> Bool {
-        if case .v6(let address) = address { address.isLinkLocal } else { false }
-    }
+    mutating func made() { changes += 1 }
+    mutating func failed(_ error: KernelError) { failures.append(error) }
 }

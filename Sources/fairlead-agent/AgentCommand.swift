@@ -62,7 +62,10 @@ struct AgentCommand: AsyncParsableCommand {
     var components: ComponentList?
 
     @Option(
-        help: "How pods of different nodes reach each other: vxlan, direct (routes; the nodes share a link) or none.")
+        help: """
+            How pods of different nodes reach each other: vxlan, direct (routes; the nodes share a link), cross-subnet \
+            (routes to nodes on the same link, VXLAN to the others) or none.
+            """)
     var overlay = OverlayMode.vxlan
 
     @Option(help: ArgumentHelp("VXLAN network identifier, the same on all nodes.", valueName: "number"))
@@ -70,6 +73,13 @@ struct AgentCommand: AsyncParsableCommand {
 
     @Option(help: ArgumentHelp("UDP port of the VXLAN tunnel, the same on all nodes.", valueName: "port"))
     var vxlanPort = Port(8472)!
+
+    @Option(
+        help: """
+            Whether the VXLAN device leaves checksums to the network card: on or off. Off is the way out where packets \
+            through the tunnel get lost; not given, it stays as it is.
+            """)
+    var vxlanChecksumOffload: Switch?
 
     @Option(
         help: ArgumentHelp(
@@ -185,6 +195,11 @@ struct MarkField: ExpressibleByArgument {
 }
 
 extension OverlayMode: ExpressibleByArgument {}
+
+enum Switch: String, ExpressibleByArgument {
+    case on
+    case off
+}
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}
 

@@ -73,7 +73,9 @@ struct AgentNode {
         let ownsTables = try !command.sharedTables && NftablesSocket.open().knowsOwnership()
         var settings = NodeReconciler.Configuration(
             nodeName: name, components: components,
-            overlay: OverlayConfiguration(mode: command.overlay, vni: command.vni, port: command.vxlanPort),
+            overlay: OverlayConfiguration(
+                mode: command.overlay, vni: command.vni, port: command.vxlanPort,
+                checksumOffload: command.vxlanChecksumOffload.map { $0 == .on }),
             services: configuration.services, denialLog: .init(group: command.denialLogGroup),
             firstEpoch: command.conntrackMask.first)
         settings.ownsTables = ownsTables

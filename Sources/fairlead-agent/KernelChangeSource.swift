@@ -1,5 +1,6 @@
 import KernelInterface
 import Reconciliation
+import RouteNetlink
 import ServiceLifecycle
 
 /// Notices when links, addresses, routes or neighbours change, by whose hand ever, so that the overlay is mended.
@@ -17,7 +18,22 @@ actor KernelChangeSource: ServiceLifecycle.Service {
 
     func run() async throws {
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
-            if try !monitor.next(timeout: patience).isEmpty { mailbox.post(.kernelChanged) }
+            let changes = try monitor.next(timeout: patience)
+            if changes.contains(where: \.mayConcernOverlay) { mailbox.post(.kernelChanged) }
+        }
+    }
+}
+
+extension RouteChange {
+    /// False for what happens all the time and is no business of the overlay: neighbours that the kernel learns, and
+    /// the routes of pods that come and go.
+    fileprivate var mayConcernOverlay: Bool {
+        switch self {
+        case .neighbor(let neighbor): neighbor.state != .learned && neighbor.state != .incomplete
+        case .route(let route), .routeRemoved(let route): route.gateway != nil || route.origin != .fairlead
+        case .link, .linkRemoved, .address, .addressRemoved, .neighborRemoved, .forwardingEntry,
+            .forwardingEntryRemoved, .missed:
+            true
         }
     }
 }

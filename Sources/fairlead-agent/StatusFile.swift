@@ -2,6 +2,7 @@ import FoundationEssentials
 import KernelInterface
 import KubernetesObjects
 import Logging
+import OverlayRoutes
 import Reconciliation
 
 /// The agent's word on itself, for the lab and for people: `STATE-DIR/status.json`, replaced as a whole.
@@ -18,6 +19,17 @@ struct StatusFile: Sendable {
         var changes: Int
         var notes: [String]
         var errors: [String]
+        var overlay: Overlay?
+    }
+
+    /// How far the overlay is; absent where it is somebody else's, or was not looked at yet.
+    private struct Overlay: Encodable {
+        var mode: String
+        var ready: Bool
+        /// Why it is not ready; empty where it is.
+        var reason: String
+        /// What pods may send at once, in bytes; absent in mode `none`.
+        var mtu: Int?
     }
 
     init(_ folder: String, node: String) throws {
@@ -31,7 +43,10 @@ struct StatusFile: Sendable {
         let content = Content(
             pid: ProcessInfo.processInfo.processIdentifier, node: node, synced: report.isSynced,
             revision: report.revision, changes: report.changes, notes: report.notes.map(\.description),
-            errors: report.errors)
+            errors: report.errors,
+            overlay: report.overlay.map {
+                Overlay(mode: $0.mode.rawValue, ready: $0.isReady, reason: $0.reason, mtu: $0.podMTU)
+            })
         do {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

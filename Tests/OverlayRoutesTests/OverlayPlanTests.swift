@@ -11,52 +11,125 @@ private func node(_ number: Int, podCIDRs: [String]? = nil, addresses: [String]?
         internalIPs: (addresses ?? ["172.30.0.1\(number)", "fd00:172:30::1\(number)"]).map { IPAddress($0)! })
 }
 
-private let underlay = Underlay(link: 2, mtu: 1500, address: IPAddress("172.30.0.11")!)
+/// The way to other nodes, some of which share link 2.
+private func underlay(_ address: String = "172.30.0.11", sharing neighbors: [String] = []) -> Underlay {
+    Underlay(
+        address: IPAddress(address)!, mtu: 1500,
+        neighbors: Dictionary(uniqueKeysWithValues: neighbors.map { (IPAddress($0)!, 2) }))
+}
+
+private func plan(
+    _ nodes: [Node], _ mode: OverlayMode = .vxlan, underlay: Underlay? = underlay()
+) -> OverlayPlan {
+    overlayPlan(nodes: nodes, on: "n1", underlay: underlay, configuration: .init(mode: mode))
+}
+
+private func tunnelled(_ cidr: String) -> Route {
+    let cidr = IPPrefix(cidr)!
+    return Route(to: cidr, via: cidr.first, link: 7, onLink: true, origin: .fairlead)
+}
+
+private func direct(_ cidr: String, _ hop: String) -> Route {
+    Route(to: IPPrefix(cidr)!, via: IPAddress(hop)!, link: 2, origin: .fairlead)
+}
 
 @Suite struct OverlayPlanTests {
     @Test func `each peer is a route per family, its neighbours and one forwarding entry`() throws {
-        let plan = overlayPlan(nodes: [node(2), node(1)], on: "n1", underlay: underlay, configuration: .init())
+        let plan = plan([node(2), node(1)])
         let device = try #require(plan.device)
-        #expect(device.mtu == 1450 && device.vxlan.local == underlay.address && device.mac == tunnelAddress(of: "n1"))
+        #expect(device.mtu == 1450 && device.vxlan.local == IPAddress("172.30.0.11") && device.mac == tunnelAddress(of: "n1"))
         #expect(device.addresses == [IPPrefix("10.244.1.0/32")!, IPPrefix("fd00:10:244:1::/128")!])
+        #expect(plan.podMTU == 1450 && plan.podCIDRs == node(1).podCIDRs && plan.isDecided)
         let entries = plan.entries(on: 7)
-        #expect(
-            entries.routes == [
-                Route(to: IPPrefix("10.244.2.0/24")!, via: IPAddress("10.244.2.0"), link: 7, onLink: true, origin: .fairlead),
-                Route(to: IPPrefix("fd00:10:244:2::/64")!, via: IPAddress("fd00:10:244:2::"), link: 7, onLink: true, origin: .fairlead),
-            ])
+        #expect(entries.routes == [tunnelled("10.244.2.0/24"), tunnelled("fd00:10:244:2::/64")])
         let mac = tunnelAddress(of: "n2")
-        #expect(entries.neighbors == [Neighbor(IPAddress("10.244.2.0")!, mac: mac, link: 7), Neighbor(IPAddress("fd00:10:244:2::")!, mac: mac, link: 7)])
+        #expect(
+            entries.neighbors == [
+                Neighbor(IPAddress("10.244.2.0")!, mac: mac, link: 7),
+                Neighbor(IPAddress("fd00:10:244:2::")!, mac: mac, link: 7),
+            ])
         #expect(entries.forwarding == [ForwardingEntry(mac, to: IPAddress("172.30.0.12")!, link: 7)])
         #expect(plan.notes.isEmpty)
     }
 
     @Test func `an IPv6 underlay costs twenty bytes more`() {
-        let v6 = Underlay(link: 2, mtu: 1500, address: IPAddress("fd00:172:30::11")!)
-        let plan = overlayPlan(nodes: [node(1), node(2)], on: "n1", underlay: v6, configuration: .init())
+        let plan = plan([node(1), node(2)], underlay: underlay("fd00:172:30::11"))
         #expect(plan.device?.mtu == 1430 && plan.peers.map(\.address) == [IPAddress("fd00:172:30::12")!])
     }
 
-    @Test func `direct mode routes to the node itself and says what it cannot reach`() {
-        let plan = overlayPlan(
-            nodes: [node(1), node(2)], on: "n1", underlay: underlay, configuration: .init(mode: .direct))
-        #expect(plan.device == nil)
-        #expect(plan.entries(on: 2).routes == [Route(to: IPPrefix("10.244.2.0/24")!, via: IPAddress("172.30.0.12"), link: 2, origin: .fairlead)])
-        #expect(plan.notes.map(\.description) == ["Node n2: spec.podCIDRs: fd00:10:244:2::/64 has no direct route, because the nodes share IPv4 only; use mode vxlan"])
+    @Test func `a tunnel too small for IPv6 is a note`() {
+        var small = underlay()
+        small.mtu = 1300
+        #expect(plan([node(1)], underlay: small).notes.map(\.message) == [
+            "the tunnel carries packets of 1250 bytes, and IPv6 needs 1280: raise the MTU of the link with 172.30.0.11 to 1330"
+        ])
+        #expect(plan([node(1, podCIDRs: ["10.244.1.0/24"])], underlay: small).notes.isEmpty)
+    }
+
+    @Test func `direct mode routes to the node itself, each family by its own address`() {
+        let plan = plan([node(1), node(2)], .direct, underlay: underlay(sharing: ["172.30.0.12", "fd00:172:30::12"]))
+        #expect(plan.device == nil && plan.peers.isEmpty && plan.podMTU == 1500 && plan.notes.isEmpty)
+        #expect(
+            plan.entries(on: nil).routes == [
+                direct("10.244.2.0/24", "172.30.0.12"), direct("fd00:10:244:2::/64", "fd00:172:30::12"),
+            ])
+    }
+
+    @Test func `direct mode says what it cannot reach`() {
+        let alone = plan([node(1), node(2)], .direct, underlay: underlay(sharing: ["172.30.0.12"]))
+        #expect(alone.directRoutes == [direct("10.244.2.0/24", "172.30.0.12")])
+        #expect(alone.notes.map(\.description) == [
+            "Node n2: status.addresses: fd00:10:244:2::/64 has no direct route, because no IPv6 InternalIP shares a link with this node; use mode cross-subnet or vxlan"
+        ])
+        // The other way round it works: IPv4 by way of an IPv6 neighbour.
+        let v6 = plan(
+            [node(1), node(2, addresses: ["fd00:172:30::12"])], .direct,
+            underlay: underlay("fd00:172:30::11", sharing: ["fd00:172:30::12"]))
+        #expect(v6.directRoutes == [direct("10.244.2.0/24", "fd00:172:30::12"), direct("fd00:10:244:2::/64", "fd00:172:30::12")])
+        #expect(v6.notes.isEmpty)
+    }
+
+    @Test func `cross-subnet takes the tunnel where no link is shared, and its MTU everywhere`() {
+        let plan = plan(
+            [node(1), node(2), node(3)], .crossSubnet, underlay: underlay(sharing: ["172.30.0.12", "fd00:172:30::12"]))
+        #expect(plan.podMTU == 1450 && plan.peers.map(\.node) == ["n3"] && plan.notes.isEmpty)
+        #expect(
+            plan.entries(on: 7).routes == [
+                direct("10.244.2.0/24", "172.30.0.12"), direct("fd00:10:244:2::/64", "fd00:172:30::12"),
+                tunnelled("10.244.3.0/24"), tunnelled("fd00:10:244:3::/64"),
+            ])
+    }
+
+    @Test func `a network that two nodes claim is one node's at every pass`() {
+        let both = [node(1), node(3, podCIDRs: ["10.244.2.0/24"]), node(2)]
+        for nodes in [both, both.reversed()] {
+            let plan = plan(nodes)
+            #expect(plan.peers.map(\.node) == ["n2"])
+            #expect(plan.notes.map(\.description) == ["Node n3: spec.podCIDRs: 10.244.2.0/24 is node n2's as well, which it is routed to"])
+        }
+        #expect(plan([node(1), node(2, podCIDRs: ["10.244.1.0/24"])]).entries(on: 7).routes.isEmpty)
     }
 
     @Test func `a peer of the other family only is a note, a node without pod CIDR is nothing`() {
-        let plan = overlayPlan(
-            nodes: [node(1), node(2, addresses: ["fd00::2"]), node(3, podCIDRs: [])], on: "n1", underlay: underlay,
-            configuration: .init())
-        #expect(plan.peers.isEmpty && plan.notes.map { $0.object?.name } == ["n2"])
-        #expect(overlayPlan(nodes: [node(1)], on: "n1", underlay: nil, configuration: .init()).notes.count == 1)
-        let none = overlayPlan(nodes: [node(1), node(2)], on: "n1", underlay: underlay, configuration: .init(mode: .none))
-        #expect(none.device == nil && none.peers.isEmpty && none.notes.isEmpty)
+        let odd = plan([node(1), node(2, addresses: ["fd00::2"]), node(3, podCIDRs: [])])
+        #expect(odd.peers.isEmpty && odd.notes.map { $0.object?.name } == ["n2"])
+        let twin = plan([node(1), node(2, addresses: ["172.30.0.11"])])
+        #expect(twin.peers.isEmpty && twin.notes.map(\.message) == ["has this node's own address 172.30.0.11"])
     }
 
-    @Test func `tunnel addresses differ between nodes and repeat for one`() {
+    @Test func `without its address or its object a node decides nothing`() {
+        for lost in [plan([node(1), node(2)], underlay: nil), plan([node(2)])] {
+            #expect(!lost.isDecided && lost.notes.map { $0.object?.name } == ["n1"])
+        }
+        let none = plan([node(1), node(2)], .none, underlay: nil)
+        #expect(none.isDecided && none.device == nil && none.entries(on: nil) == OverlayEntries() && none.notes.isEmpty)
+        #expect(none.podCIDRs == node(1).podCIDRs && none.podMTU == nil)
+    }
+
+    @Test func `tunnel addresses differ between nodes, repeat for one and are known as such`() {
         let addresses = Set((0..<5000).map { tunnelAddress(of: "node-\($0)") })
         #expect(addresses.count == 5000 && tunnelAddress(of: "node-1") == tunnelAddress(of: "node-1"))
+        #expect(addresses.allSatisfy { $0.isTunnelAddress && $0.bytes[0] & 3 == 2 })
+        #expect(!MACAddress("02:00:00:00:00:01")!.isTunnelAddress)
     }
 }

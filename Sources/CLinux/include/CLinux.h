@@ -35,6 +35,11 @@ int fairlead_pipe(int *ends);
 int fairlead_socket(int family, int is_datagram, int protocol);
 // The same of a connection that waits at a socket; accept4 is declared only under _GNU_SOURCE.
 int fairlead_accept(int fd, void *address, unsigned *length);
+// Whether a link leaves the checksums of what it transmits to the hardware (SIOCETHTOOL, ETHTOOL_GTXCSUM): ioctl is
+// variadic. 0, 1, or -1 with errno.
+int fairlead_transmit_checksum(int fd, const char *link);
+// The same, set (ETHTOOL_STXCSUM).
+int fairlead_set_transmit_checksum(int fd, const char *link, int on);
 // <sys/eventfd.h> and <sys/signalfd.h> are not part of the Glibc module. `signals` is a sigset_t.
 int fairlead_eventfd(void);
 void fairlead_eventfd_write(int fd);
