@@ -19,12 +19,18 @@ public struct AttachmentRecord: Hashable, Sendable {
     public var hostInterface: InterfaceName
     public var hostMAC: MACAddress
     public var podMAC: MACAddress
+    /// The number of the pod's network namespace, by which it is told from a later one of the same path; nil in records
+    /// of older plugins.
+    public var namespaceInode: UInt64?
+    /// The configuration that ADD came with, so that what a DEL needs is known when no runtime sends one; nil in records
+    /// of older plugins.
+    public var configuration: JSONObject?
 
     public init(
         attachment: AttachmentID, network: String, namespacePath: String, podNamespace: String = "",
         podName: String = "",
         podUID: String = "", addresses: [IPAddress], hostInterface: InterfaceName, hostMAC: MACAddress,
-        podMAC: MACAddress
+        podMAC: MACAddress, namespaceInode: UInt64? = nil, configuration: JSONObject? = nil
     ) {
         self.attachment = attachment
         self.network = network
@@ -36,6 +42,8 @@ public struct AttachmentRecord: Hashable, Sendable {
         self.hostInterface = hostInterface
         self.hostMAC = hostMAC
         self.podMAC = podMAC
+        self.namespaceInode = namespaceInode
+        self.configuration = configuration
     }
 
     /// The folder of the records inside a state folder.
@@ -79,19 +87,33 @@ extension AttachmentRecord {
             podNamespace: try reader.string("podNamespace") ?? "", podName: try reader.string("podName") ?? "",
             podUID: try reader.string("podUID") ?? "", addresses: addresses,
             hostInterface: try reader.required("hostInterface"), hostMAC: try reader.required("hostMAC"),
-            podMAC: try reader.required("podMAC"))
+            podMAC: try reader.required("podMAC"),
+            namespaceInode: try reader.integer("netnsInode").flatMap(UInt64.init(exactly:)),
+            configuration: object["configuration"]?.object)
     }
 
     public var json: String {
-        let value: JSONValue = [
-            "containerID": .string(attachment.containerID), "ifname": .string(attachment.interface.description),
-            "network": .string(network), "netns": .string(namespacePath), "podNamespace": .string(podNamespace),
-            "podName": .string(podName), "podUID": .string(podUID),
-            "addresses": .array(addresses.map { .string($0.description) }),
-            "hostInterface": .string(hostInterface.description), "hostMAC": .string(hostMAC.description),
-            "podMAC": .string(podMAC.description),
+        var members: [(String, JSONValue)] = [
+            ("containerID", .string(attachment.containerID)), ("ifname", .string(attachment.interface.description)),
+            ("network", .string(network)), ("netns", .string(namespacePath)), ("podNamespace", .string(podNamespace)),
+            ("podName", .string(podName)), ("podUID", .string(podUID)),
+            ("addresses", .array(addresses.map { .string($0.description) })),
+            ("hostInterface", .string(hostInterface.description)), ("hostMAC", .string(hostMAC.description)),
+            ("podMAC", .string(podMAC.description)),
         ]
-        return value.text + "\n"
+        if let inode = namespaceInode.flatMap(Int.init(exactly:)) {
+            members.append(("netnsInode", .number(JSONNumber(inode))))
+        }
+        if let configuration { members.append(("configuration", .object(configuration))) }
+        return JSONValue.object(JSONObject(members)).text + "\n"
+    }
+}
+
+extension AttachmentRecord {
+    /// The configuration as a request would have it; nil where the record has none, or none that is understood.
+    public var networkConfiguration: NetworkConfiguration? {
+        guard let configuration, let version = SpecVersion(configuration["cniVersion"]?.string ?? "") else { return nil }
+        return NetworkConfiguration(json: configuration, version: version, name: network)
     }
 }
 

@@ -25,6 +25,8 @@ struct LabRecord: Codable, Hashable {
     var phase: Phase
     var nodes: [Node]
     var serviceCIDRs: [String]
+    /// How the agents join the nodes; nil where they were not told, and so by VXLAN.
+    var overlay: LabOverlay?
 }
 
 /// The content of `pods/<id>.json`: one pod's sandbox, written before the sandbox is made.

@@ -65,10 +65,11 @@ public final class LabSession: Sendable {
     /// Interrupted while it is being made, the lab is removed again.
     ///
     /// - Parameter nodeCount: Nil for as many as there are, or three.
+    /// - Parameter overlay: How the nodes are joined; nil for as they are, or VXLAN.
     /// - Parameter input: What to apply at once.
     @discardableResult
     public static func up(
-        _ name: LabName, nodeCount: Int?, input: ManifestInput, binaries: LabBinaries, interruption: Interruption,
+        _ name: LabName, nodeCount: Int?, overlay: LabOverlay? = nil, input: ManifestInput, binaries: LabBinaries, interruption: Interruption,
         report: @escaping @Sendable (LabEvent) -> Void
     ) throws -> LabSession {
         guard let session = try take(name, binaries, create: true, interruption, report) else {
@@ -84,6 +85,13 @@ public final class LabSession: Sendable {
                         "Remove it first with 'fairlead lab down\(session.flag)', or give the new one another --name."
                 )
             }
+            guard overlay == nil || overlay == record.overlay ?? .vxlan else {
+                throw LabError(
+                    "lab \(name) is up with overlay \((record.overlay ?? .vxlan).rawValue), not \(overlay?.rawValue ?? "")",
+                    advice:
+                        "Remove it first with 'fairlead lab down\(session.flag)', or give the new one another --name."
+                )
+            }
             report(.message("Lab \(name) is up already; starting what is missing."))
             try session.folder.linkPlugin(to: binaries.plugin)
             try session.apply(input)
@@ -91,7 +99,7 @@ public final class LabSession: Sendable {
         }
         if try session.clear() { report(.message("Removed what was left of an earlier lab \(name).")) }
         do {
-            try session.build(LabNetwork(nodeCount: nodeCount ?? 3))
+            try session.build(LabNetwork(nodeCount: nodeCount ?? 3), overlay)
             if !input.isEmpty { try session.apply(input) }
         } catch let error as LabError where error == .interrupted {
             try session.undo()
@@ -113,7 +121,7 @@ public final class LabSession: Sendable {
 
     // MARK: - Building
 
-    private func build(_ network: LabNetwork) throws {
+    private func build(_ network: LabNetwork, _ overlay: LabOverlay?) throws {
         let record = LabRecord(
             name: name.description, boot: try KernelSetting.read(["kernel", "random", "boot_id"]) ?? "",
             phase: .building,
@@ -122,7 +130,7 @@ public final class LabSession: Sendable {
                     name: node.name, namespace: name.namespace(ofNode: node.name),
                     addresses: node.interface.map(\.address.description), podCIDRs: node.podCIDRs.map(\.description))
             },
-            serviceCIDRs: network.serviceCIDRs.map(\.description))
+            serviceCIDRs: network.serviceCIDRs.map(\.description), overlay: overlay)
         try folder.write(record)
         try folder.linkPlugin(to: binaries.plugin)
         let underlay = Underlay(name: name, network: network)
@@ -132,7 +140,7 @@ public final class LabSession: Sendable {
             report(.progress(phase: "Nodes", done: index, total: network.nodes.count))
             try underlay.join(node)
             try StateDirectory.open(folder.nodePath(node.name), create: true)
-                .replace(PodSandbox.configurationFile, Array(pluginConfiguration(of: node, in: network).description.utf8))
+                .replace(PodSandbox.configurationFile, Array(pluginConfiguration(of: node, in: network, overlay).description.utf8))
         }
         report(.progress(phase: "Nodes", done: network.nodes.count, total: network.nodes.count))
         var manifests = LabManifests(folder: folder)
@@ -146,9 +154,11 @@ public final class LabSession: Sendable {
     /// The configuration that a container runtime would find on the node, in `/etc/cni/net.d`.
     ///
     /// Of version 1.0.0, because Debian 12's containerd knows no later one.
-    private func pluginConfiguration(of node: LabNetwork.NodeAddresses, in network: LabNetwork) -> FieldValue {
+    private func pluginConfiguration(
+        of node: LabNetwork.NodeAddresses, in network: LabNetwork, _ overlay: LabOverlay?
+    ) -> FieldValue {
         [
-            "cniVersion": "1.0.0", "name": "lab", "type": .string(LabFolder.plugin), "overlay": "vxlan",
+            "cniVersion": "1.0.0", "name": "lab", "type": .string(LabFolder.plugin), "overlay": .string((overlay ?? .vxlan).rawValue),
             "clusterCIDRs": .array(network.clusterCIDRs.map { .string($0.description) }),
             "stateDir": .string(folder.statePath(ofNode: node.name)),
             "ipam": [
@@ -169,9 +179,16 @@ public final class LabSession: Sendable {
             as: ObjectReference(kind: .serviceCIDR, namespace: nil, name: "kubernetes"))
     }
 
+    private func agentArguments(_ record: LabRecord) -> [String] {
+        ["--cni-bin-dir", folder.pluginPath] + (record.overlay.map { ["--overlay", $0.rawValue] } ?? [])
+    }
+
     /// Starts the agents that do not run, waits until all have programmed the revision, and passes their errors on.
     func synchronize(_ record: LabRecord, revision: String, phase: String) throws {
-        for node in record.nodes { try agents.start(on: node, executable: binaries.agent) }
+        for node in record.nodes {
+            try agents.start(
+                on: node, executable: binaries.agent, arguments: agentArguments(record))
+        }
         report(.progress(phase: phase, done: 0, total: record.nodes.count))
         let reports = try agents.waitUntilSynced(record.nodes, revision: revision, interruption: interruption) { done in
             report(.progress(phase: phase, done: done, total: record.nodes.count))

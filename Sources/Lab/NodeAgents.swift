@@ -27,7 +27,9 @@ struct NodeAgents: Sendable {
     }
 
     /// Starts a node's agent unless it runs.
-    func start(on node: LabRecord.Node, executable: String) throws {
+    ///
+    /// - Parameter arguments: What it is told besides its node and its folders.
+    func start(on node: LabRecord.Node, executable: String, arguments: [String] = []) throws {
         let directory = try StateDirectory.open(folder.nodePath(node.name), create: true)
         guard try process(of: node.name) == nil else { return }
         _ = try directory.subdirectory("state", create: true)
@@ -41,7 +43,7 @@ struct NodeAgents: Sendable {
                 arguments: [
                     "--manifests", folder.manifestsPath, "--node-name", node.name, "--state-dir",
                     folder.statePath(ofNode: node.name),
-                ], standardOutput: .file(log), standardError: .file(log), newSession: true)
+                ] + arguments, standardOutput: .file(log), standardError: .file(log), newSession: true)
         }
         // Killed before this line, the agent is still found by the namespace it lives in.
         guard let identity = child.identity else { return }

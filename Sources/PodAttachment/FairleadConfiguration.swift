@@ -46,8 +46,9 @@ public struct FairleadConfiguration: Sendable {
     private static func overlay(_ reader: ConfigurationReader) throws(CNIError) -> Overlay {
         switch try reader.string("overlay") ?? "" {
         case "", "none", "direct": return .direct
-        case "vxlan": return .vxlan
-        case let other: throw reader.fault("overlay", "\"\(other)\" is none of none, direct and vxlan")
+        // Where some nodes are reached through the tunnel, no packet may be too large for it.
+        case "vxlan", "cross-subnet": return .vxlan
+        case let other: throw reader.fault("overlay", "\"\(other)\" is none of none, direct, cross-subnet and vxlan")
         }
     }
 
@@ -114,6 +115,8 @@ public struct Masquerading: Hashable, Sendable {
 /// The folder that plugins and agent share: the key `stateDir`.
 public struct StateFolder: Hashable, Sendable {
     public var path: String
+
+    public init(path: String) { self.path = path }
 
     public init(_ configuration: NetworkConfiguration) throws(CNIError) {
         let path = try configuration.reader.string("stateDir") ?? ""

@@ -102,6 +102,8 @@ struct AgentCommand: AsyncParsableCommand {
     @Flag(help: "Set what needs all of root's rights (connection tracking, memory shortage), and end.")
     var initOnly = false
 
+    @OptionGroup(title: "CNI plugins") var plugins: PluginFlags
+
     @OptionGroup(title: "Options of kube-proxy") var proxy: ProxyFlags
 
     @Option(help: "Least severe messages to log: trace, debug, info, notice, warning, error or critical.")
@@ -122,6 +124,9 @@ struct AgentCommand: AsyncParsableCommand {
             guard !nodeNameGiven.isEmpty, nodeNameGiven.utf8.count <= 253 else {
                 throw ValidationError("--node-name must have 1 to 253 characters")
             }
+        }
+        guard !plugins.writeCniConf || components?.components.contains(.overlay) ?? (proxy.config == nil) else {
+            throw ValidationError("--write-cni-conf needs the component overlay, which knows what to write")
         }
         guard vni < 1 << 24 else { throw ValidationError("--vni must be below 16777216") }
     }

@@ -10,6 +10,7 @@ import PolicyRules
 import ProxyConfiguration
 import Reconciliation
 import ServiceLifecycle
+import ServiceRules
 import UnixSignals
 
 /// The agent of one node, put together from what its command line and its configuration say.
@@ -80,10 +81,11 @@ struct AgentNode {
             firstEpoch: command.conntrackMask.first)
         settings.ownsTables = ownsTables
         let reconciler = try NodeReconciler(settings, logger: logger)
+        let plugins = pluginConfigurationWriter()
         var services: [any ServiceLifecycle.Service] = [
             ReconcilerService(
                 reconciler: reconciler, mailbox: mailbox, status: try StatusFile(command.stateDir, node: name),
-                state: state, ports: ports, events: events, logger: logger),
+                plugins: plugins, state: state, ports: ports, events: events, logger: logger),
             // Attachments first: a pod that already has its address is known before its policies are compiled.
             try AttachmentSource(command.stateDir, mailbox: mailbox, logger: logger),
             try source(mailbox),
@@ -91,6 +93,14 @@ struct AgentNode {
             events,
             NodeArrival(name: name, state: state, settings: configuration.services, logger: logger),
         ]
+        if let plugins { services.append(plugins) }
+        // A proxy beside another network has no attachments to look after.
+        if components != [.services] {
+            services.append(
+                try AttachmentKeeper(
+                    stateFolder: command.stateDir, programs: command.plugins.cniBinDir,
+                    grace: .seconds(command.plugins.garbageGrace), logger: logger))
+        }
         if !ownsTables { services.append(try RulesetChangeSource(mailbox: mailbox)) }
         if components.contains(.services) {
             services += [ports, KubeProxyWatch(state: state, takesOver: command.takeOver, logger: logger)]
@@ -106,6 +116,19 @@ struct AgentNode {
             metadata: ["node": "\(name)", "source": "\(access?.server.description ?? command.manifests ?? "")"])
         events.tell(.node(name, .normal, reason: "Starting"))
         try await run(services)
+    }
+
+    private func pluginConfigurationWriter() -> PluginConfigurationWriter? {
+        let flags = command.plugins
+        guard flags.writeCniConf else { return nil }
+        var clusterCIDRs: [IPPrefix] = []
+        if case .clusterCIDR(let ranges) = configuration.services.localTraffic { clusterCIDRs = ranges }
+        return PluginConfigurationWriter(
+            .init(
+                folder: flags.cniConfDir, programs: flags.cniBinDir, version: flags.cniVersion,
+                network: flags.cniNetwork, clusterCIDRs: clusterCIDRs, stateFolder: command.stateDir,
+                leaseFolder: flags.cniDataDir, hasPolicy: components.contains(.policy)),
+            logger: logger)
     }
 
     private func run(_ services: [any ServiceLifecycle.Service]) async throws {

@@ -8,6 +8,8 @@ struct ReconcilerService: ServiceLifecycle.Service {
     let reconciler: NodeReconciler
     let mailbox: Mailbox
     let status: StatusFile
+    /// Nil where somebody else configures the container runtime.
+    let plugins: PluginConfigurationWriter?
     let state: DutyState
     let ports: HealthCheckPorts
     let events: EventSender
@@ -38,6 +40,8 @@ struct ReconcilerService: ServiceLifecycle.Service {
                 }
             }
             known = notes
+            // Before the status: who reads there that the overlay is ready finds the configuration.
+            plugins?.reported(report)
             status.write(report, logger: logger)
             retry = report.retryAfter.map { wake(after: $0) }
         }

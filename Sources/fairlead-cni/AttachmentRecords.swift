@@ -39,10 +39,26 @@ struct AttachmentRecords {
 
     /// The records of a network; files that are none are left out.
     func all(of network: String) throws(CNIError) -> [AttachmentRecord] {
+        try all().filter { $0.network == network }
+    }
+
+    /// Whether the attachment that a comment in the packet filter names is recorded, and its namespace provably gone.
+    func isOfDeadNamespace(_ comment: String) -> Bool {
+        guard let links = try? RouteSocket.open() else { return false }
+        return ((try? all()) ?? []).contains { record in
+            AttachmentTag(network: record.network, record.attachment).isSameAttachment(as: comment)
+                && (try? NamespaceEnd.isProven(
+                    path: record.namespacePath, inode: record.namespaceInode, hostInterface: record.hostInterface,
+                    links: links)) == true
+        }
+    }
+
+    /// All records; files that are none are left out.
+    func all() throws(CNIError) -> [AttachmentRecord] {
         guard let records = try existing() else { return [] }
         var found: [AttachmentRecord] = []
         for name in try kernel({ () throws(KernelError) in try records.entries() }) {
-            if let record = try? read(name, in: records), record.network == network { found.append(record) }
+            if let record = try? read(name, in: records) { found.append(record) }
         }
         return found
     }

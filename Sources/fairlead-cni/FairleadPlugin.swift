@@ -31,7 +31,9 @@ struct FairleadPlugin: Plugin {
             forgetFlows(of: plan.addresses)
             try executor.run(plan.steps)
             try limitBandwidth(of: request, configuration.bandwidth, &executor)
-            try mapPorts(of: request, configuration.hostPorts, to: plan.addresses, &executor)
+            try mapPorts(
+                of: request, configuration.hostPorts, to: plan.addresses,
+                AttachmentRecords(folder: configuration.stateFolder), &executor)
             try executor.masquerade(configuration.masquerading.sources(of: plan.addresses), of: request)
             try announce(plan, request, configuration, arguments, &executor)
             return try executor.finish(plan.result(sandbox: request.namespacePath), request)
@@ -54,12 +56,14 @@ struct FairleadPlugin: Plugin {
 
     private func mapPorts(
         of request: AttachmentRequest, _ configuration: HostPortConfiguration, to addresses: [IPAddress],
-        _ executor: inout AttachmentExecutor
+        _ records: AttachmentRecords, _ executor: inout AttachmentExecutor
     ) throws(CNIError) {
         guard !configuration.mappings.isEmpty else { return }
         let first = AddressFamily.allCases.compactMap { family in addresses.first { $0.family == family }?.hostPrefix }
         try executor.run("map host ports") { () throws(CNIError) in
-            try HostPorts.map(configuration, to: first, for: request.tag)
+            try HostPorts.map(configuration, to: first, for: request.tag) { comment in
+                records.isOfDeadNamespace(comment)
+            }
         } undo: { () throws(CNIError) in
             try HostPorts.remove(request)
         }
@@ -75,7 +79,9 @@ struct FairleadPlugin: Plugin {
             attachment: request.attachment, network: request.configuration.name, namespacePath: request.namespacePath,
             podNamespace: arguments["K8S_POD_NAMESPACE"] ?? "", podName: arguments["K8S_POD_NAME"] ?? "",
             podUID: arguments["K8S_POD_UID"] ?? "", addresses: plan.addresses, hostInterface: plan.hostInterface,
-            hostMAC: plan.hostMAC, podMAC: plan.podMAC)
+            hostMAC: plan.hostMAC, podMAC: plan.podMAC,
+            namespaceInode: (try? NetworkNamespace.open(request.namespacePath))?.inode,
+            configuration: Self.recorded(request.configuration))
         try executor.run("write the attachment record") { () throws(CNIError) in
             try records.write(record)
         } undo: { () throws(CNIError) in
@@ -85,10 +91,27 @@ struct FairleadPlugin: Plugin {
         if case .wait(let limit) = configuration.policyGate { try PolicyGate.pass(plan.addresses, atMost: limit) }
     }
 
+    /// What of the configuration a DEL needs: without a pod's annotations, which may be of any size.
+    private static func recorded(_ configuration: NetworkConfiguration) -> JSONObject? {
+        var json = configuration.json.dropping(["prevResult", "runtimeConfig"])
+        if let runtime = configuration.json["runtimeConfig"]?.object {
+            let kept = runtime.dropping(["io.kubernetes.cri.pod-annotations"])
+            json = JSONObject(json.members.map { ($0.key, $0.value) } + [("runtimeConfig", .object(kept))])
+        }
+        // Readers take no record for one that is longer; a pod without this part is only not looked after.
+        return JSONValue.object(json).text.utf8.count < 1 << 15 ? json : nil
+    }
+
     func delete(_ request: AttachmentRequest) throws(CNIError) {
-        try detach(request, from: request.attachment.routedHostInterface, Self.states) { () throws(CNIError) in
+        var cleanup = Cleanup()
+        // First: what the packet filter lacks of recorded attachments is put back (`Restoration`).
+        cleanup.run { () throws(CNIError) in
             try AttachmentRecords(folder: StateFolder(request.configuration)).remove(request.attachment)
         }
+        cleanup.run { () throws(CNIError) in
+            try detach(request, from: request.attachment.routedHostInterface, Self.states)
+        }
+        try cleanup.finish()
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {

@@ -10,21 +10,29 @@ import RouteNetlink
 enum HostPorts: NodeState {
     /// Maps an attachment's ports, or fails and maps none.
     ///
-    /// - Parameter addresses: the pod's: one of each family at most.
+    /// - Parameters:
+    ///   - addresses: the pod's: one of each family at most.
+    ///   - isDead: whether the attachment that an element's comment names is provably gone, so that its ports are free.
     static func map(
-        _ configuration: HostPortConfiguration, to addresses: [IPPrefix], for tag: AttachmentTag
+        _ configuration: HostPortConfiguration, to addresses: [IPPrefix], for tag: AttachmentTag,
+        isDead: (String) -> Bool = { _ in false }
     ) throws(CNIError) {
         let part = HostPortTable.contribution(of: configuration, to: addresses, for: tag)
         let table = try AttachmentTable.open(HostPortTable.frame)
         try table.change { () throws(CNIError) in
             // The whole of it, because the address may be another's in any mapping; a node has some hundreds at most.
             let observed = try table.observe()
-            let dead = HostPortTable.formerHolders(of: addresses, in: observed, besides: tag)
+            var dead = HostPortTable.formerHolders(of: addresses, in: observed, besides: tag)
             if part.members.isEmpty && dead.isEmpty { return [] }
-            do throws(ClaimedElement) {
-                return try table.frame.adding(part, of: tag, replacing: dead, to: observed)
-            } catch {
-                throw CNIError(error)
+            while true {
+                do throws(ClaimedElement) {
+                    return try table.frame.adding(part, of: tag, replacing: dead, to: observed)
+                } catch {
+                    guard let holder = error.holder.comment, !dead.contains(holder), isDead(holder) else {
+                        throw CNIError(error)
+                    }
+                    dead.insert(holder)
+                }
             }
         }
         guard !part.members.isEmpty else { return }
@@ -34,8 +42,10 @@ enum HostPorts: NodeState {
 
     /// Removes an attachment's ports, whatever they were.
     static func remove(_ request: AttachmentRequest) throws(CNIError) {
-        try remove(where: request.tag.isSameAttachment)
+        try remove(request.tag)
     }
+
+    static func remove(_ tag: AttachmentTag) throws(CNIError) { try remove(where: tag.isSameAttachment) }
 
     static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {
         try remove(where: AttachmentTag.garbage(of: network, except: valid))

@@ -28,6 +28,7 @@ struct Invocation {
         let words = arguments.dropFirst()
         if words.contains("--version") { return Outcome(output: "fairlead-cni \(Self.version)\n") }
         if words.contains("--help") || words.contains("-h") { return Outcome(output: help) }
+        if let folder = restorationFolder { return restore(folder) }
         if let plugin {
             guard let times = StepTimes.asked(in: environment) else {
                 return run(plugin, environment: environment, input: input, isOwnNamespace: isOwnNamespace)
@@ -45,6 +46,22 @@ struct Invocation {
         return Outcome(failure: error)
     }
 
+    /// The state folder in `fairlead restore FOLDER`, which the node agent calls and no runtime.
+    private var restorationFolder: String? {
+        let words = arguments.dropFirst().drop { $0 == "fairlead" }
+        guard words.count == 2, words.first == "restore", environment["CNI_COMMAND"] == nil else { return nil }
+        return words.last
+    }
+
+    private func restore(_ folder: String) -> Outcome {
+        do throws(CNIError) {
+            try Restoration(records: AttachmentRecords(folder: StateFolder(path: folder))).run()
+            return Outcome()
+        } catch {
+            return Outcome(failure: error)
+        }
+    }
+
     private var about: String {
         let versions = SpecVersion.supported.map(\.description).joined(separator: ", ")
         return """
@@ -59,6 +76,9 @@ struct Invocation {
         \(about)
         A container runtime starts it under the name of a plugin, with CNI_COMMAND and its companions in the
         environment and the network's configuration on standard input. By hand: fairlead-cni PLUGIN.
+
+        fairlead-cni restore STATE-FOLDER puts back what was removed of the host ports and masqueraded addresses of
+        the pods recorded there; the node agent does it when another program has changed the packet filter.
 
         """
     }

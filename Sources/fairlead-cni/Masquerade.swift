@@ -12,7 +12,11 @@ enum Masquerade: NodeState {
     }
 
     static func remove(_ request: AttachmentRequest) throws(CNIError) {
-        try AttachmentTable.open(MasqueradeTable.frame).remove(where: request.tag.isSameAttachment)
+        try remove(request.tag)
+    }
+
+    static func remove(_ tag: AttachmentTag) throws(CNIError) {
+        try AttachmentTable.open(MasqueradeTable.frame).remove(where: tag.isSameAttachment)
     }
 
     static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {

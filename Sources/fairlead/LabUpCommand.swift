@@ -1,5 +1,5 @@
-import ArgumentParser
-import Lab
+public import ArgumentParser
+public import Lab
 
 struct LabUpCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -17,6 +17,13 @@ struct LabUpCommand: AsyncParsableCommand {
             "How many nodes a new lab has, 1 to \(LabNetwork.nodeLimit); 3 if not given.", valueName: "count"))
     var nodes: Int?
 
+    @Option(
+        help: """
+            How the nodes of a new lab are joined: vxlan, direct (routes; they share a link), cross-subnet or none; \
+            vxlan if not given.
+            """)
+    var overlay: LabOverlay?
+
     @OptionGroup var manifests: ManifestOptions
 
     func validate() throws {
@@ -27,11 +34,11 @@ struct LabUpCommand: AsyncParsableCommand {
 
     func run() async throws {
         try LabCommand.requireRoot()
-        let (name, nodes, input) = (lab.name, nodes, manifests.input)
+        let (name, nodes, overlay, input) = (lab.name, nodes, overlay, manifests.input)
         let binaries = try LabBinaries.find()
         try await InterruptibleWork.run { interruption, display in
             let session = try LabSession.up(
-                name, nodeCount: nodes, input: input, binaries: binaries, interruption: interruption,
+                name, nodeCount: nodes, overlay: overlay, input: input, binaries: binaries, interruption: interruption,
                 report: display.show)
             let flag = session.flag
             display.show(
@@ -69,3 +76,5 @@ struct LabDownCommand: AsyncParsableCommand {
         }
     }
 }
+
+extension LabOverlay: ExpressibleByArgument {}

@@ -109,7 +109,7 @@ extension Trait where Self == LabTrait {
 
 extension LabPod {
     /// Runs `body` in the pod's network.
-    func inside<Result>(_ body: () throws(KernelError) -> Result) throws(KernelError) -> Result {
+    func inside<Result: ~Copyable>(_ body: () throws(KernelError) -> Result) throws(KernelError) -> Result {
         try NetworkNamespace.open(NetworkNamespace.path(named: namespaceName)).withEntered(body)
     }
 
@@ -120,7 +120,7 @@ extension LabPod {
 
 extension LabNode {
     /// Runs `body` in the node's network.
-    func inside<Result>(_ body: () throws(KernelError) -> Result) throws(KernelError) -> Result {
+    func inside<Result: ~Copyable>(_ body: () throws(KernelError) -> Result) throws(KernelError) -> Result {
         try NetworkNamespace.open(NetworkNamespace.path(named: namespaceName)).withEntered(body)
     }
 }
