@@ -1,6 +1,7 @@
 import CNIProtocol
 import KernelInterface
 import Logging
+import NetworkAddresses
 import ServiceLifecycle
 
 /// Looks after what the CNI plugins left of their attachments on the node, while no runtime calls them.

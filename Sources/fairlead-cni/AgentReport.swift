@@ -31,6 +31,10 @@ enum AgentReport {
             throw unavailable(
                 "the node agent has not programmed this node yet", details: errors.joined(separator: "; "))
         }
+        // Absent where the overlay is not the agent's.
+        if let overlay = report["overlay"]?.object, overlay["ready"] == .bool(false) {
+            throw unavailable("the overlay is not ready", details: overlay["reason"]?.string ?? "")
+        }
     }
 
     private static func unavailable(_ message: String, details: String) -> CNIError {

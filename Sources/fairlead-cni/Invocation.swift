@@ -1,5 +1,6 @@
 import CNIProtocol
 import KernelInterface
+import PodAttachment
 
 /// How the binary was called: as which plugin, or by a person.
 struct Invocation {

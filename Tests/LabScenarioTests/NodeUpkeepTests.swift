@@ -10,16 +10,19 @@ import Testing
 @Suite(.needsRoot, .serialized) struct NodeUpkeepTests {
     /// A node of a lab whose agent is started again with other arguments, and the plugin called by hand.
     private struct Bed {
-        let lab = LabUnderTest()
+        let lab: LabUnderTest
         let node: LabNode
         let folder: String
         var configurations: String { "\(folder)/net.d" }
         var programs: String { "\(folder)/bin" }
 
         init() throws {
+            let lab = LabUnderTest()
             let up = try lab.lab("up", "--nodes", "1")
             try #require(up.status.isSuccess, "\(up.errorText)")
-            node = try #require(try lab.state().nodes.first)
+            let nodes = try lab.state().nodes
+            node = try #require(nodes.first)
+            self.lab = lab
             folder = "/run/fairlead/labs/\(lab.name)/upkeep"
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         }
@@ -61,8 +64,8 @@ import Testing
 
         /// What the list says to the plugin.
         func configuration() throws -> [String: Any] {
-            let list = try #require(
-                try JSONSerialization.jsonObject(with: Data(try #require(self.list).utf8)) as? [String: Any])
+            let document = try JSONSerialization.jsonObject(with: Data((self.list ?? "").utf8))
+            let list = try #require(document as? [String: Any])
             var plugin = try #require((list["plugins"] as? [[String: Any]])?.first)
             plugin["name"] = list["name"]
             plugin["cniVersion"] = list["cniVersion"]

@@ -213,14 +213,14 @@ private struct Seen {
 
     @Test func `a node that loses its address for a moment keeps what it has`() throws {
         let macs = try tunnelEnds()
-        let device = try device(2)
+        let device = try self.device(2)
         try by(hand: "ip addr del 172.30.0.12/24 dev eth0", on: 2)
         try by(hand: "ip addr add 172.30.0.12/24 dev eth0", on: 2)
         // Removing the last address took routes along, which only the kernel makes.
         try by(hand: "ip route replace default via 172.30.0.1", on: 2)
         try expectReach(1, 2)
         try expect([Seen(2), Seen(3)], macs: macs)
-        let after = try device(2)
+        let after = try self.device(2)
         // The other InternalIP stands in, or nothing is touched: in either case the device that serves IPv4 is back.
         #expect(after >= device)
     }
@@ -306,7 +306,7 @@ private struct Seen {
                 try FileManager.default.removeItem(atPath: manifest(2))
                 try by(hand: "ip route add 192.0.2.0/24 via 172.30.0.1", on: 1)
                 try expect([Seen(2), Seen(3)], macs: macs)
-                let device = try device(1)
+                let device = try self.device(1)
                 try node(1).inside { () throws(KernelError) in
                     _ = try ChildProcess.spawn(
                         executable: words[0], arguments: Array(words.dropFirst()), standardOutput: .null,

@@ -23,10 +23,13 @@ final class NodeBed {
         self.routes = routes
     }
 
-    func reconciler(_ components: Set<Component>, ownsTables: Bool = true) throws -> NodeReconciler {
+    func reconciler(
+        _ components: Set<Component>, ownsTables: Bool = true, overlay: OverlayConfiguration = OverlayConfiguration()
+    ) throws -> NodeReconciler {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
-        var configuration = NodeReconciler.Configuration(nodeName: "n1", components: components)
+        var configuration = NodeReconciler.Configuration(
+            nodeName: "n1", components: components, overlay: overlay)
         configuration.ownsTables = ownsTables
         return try namespace.withEntered { () throws(KernelError) in
             try NodeReconciler(configuration, logger: logger)

@@ -1,0 +1,87 @@
+import Foundation
+import KernelInterface
+import KubernetesObjects
+import NetworkAddresses
+import OverlayRoutes
+import Reconciliation
+import RouteNetlink
+import Testing
+
+/// What stands in the overlay's way, and what must not be left of it.
+@Suite(.needsRoot) struct OverlayRepairTests {
+    private let tunnel = InterfaceName("fairlead.1")!
+
+    @Test func `nodes that come and go leave nothing`() async throws {
+        let bed = try NodeBed()
+        let agent = try bed.reconciler([.overlay])
+        _ = await agent.apply(objects(.set(.node(node(1))), .set(.node(node(2))), .synced))
+        // 1,000 take some seconds; FAIRLEAD_CHURN=1000 is the full size.
+        let count = ProcessInfo.processInfo.environment["FAIRLEAD_CHURN"].flatMap(Int.init) ?? 150
+        for number in 0..<count {
+            var guest = node(3)
+            guest.metadata.name = "guest-\(number)"
+            guest.podCIDRs = [IPPrefix("10.\(100 + number % 100).\(number % 250).0/24")!, IPPrefix("fd00:20:\(String(number, radix: 16))::/64")!]
+            guest.internalIPs = [IPAddress("172.30.\(number / 250).\(number % 250 + 3)")!]
+            #expect(await agent.apply(objects(.set(.node(guest)))).isSynced)
+            if number % 50 == 0 { #expect(try bed.overlay().count == 10) }
+            #expect(await agent.apply(objects(.removed(ObjectReference(kind: .node, namespace: nil, name: guest.name)))).isSynced)
+        }
+        #expect(try bed.overlay() == entries(2))
+        let addresses = try bed.routes.addresses().count
+        #expect(try bed.routes.links().count == 4 && addresses < 10)
+    }
+
+    @Test func `checksums are left to the hardware or not, as it is said, also by a device made anew`() async throws {
+        let bed = try NodeBed()
+        let features = try bed.namespace.withEntered { () throws(KernelError) in try LinkFeatures.open() }
+        let agent = try bed.reconciler([.overlay], overlay: .init(checksumOffload: false))
+        _ = await agent.apply(objects(.set(.node(node(1))), .synced))
+        #expect(try !features.transmitChecksumOffload(of: tunnel))
+        try features.setTransmitChecksumOffload(of: tunnel, to: true)
+        _ = await agent.apply([.kernelChanged])
+        #expect(try !features.transmitChecksumOffload(of: tunnel))
+        let device = try #require(try bed.routes.link(named: tunnel))
+        try bed.routes.deleteLink(index: device.index)
+        #expect(await agent.apply([.kernelChanged]).isSynced)
+        #expect(try !features.transmitChecksumOffload(of: tunnel))
+    }
+
+    @Test func `a link of our name that is no tunnel is named and left alone`() async throws {
+        let bed = try NodeBed()
+        try bed.routes.addBridge(NewLink(tunnel))
+        let agent = try bed.reconciler([.overlay])
+        let report = await agent.apply(objects(.set(.node(node(1))), .set(.node(node(2))), .synced))
+        #expect(report.errors.first?.contains("a link of that name is no VXLAN device") == true, "\(report.errors)")
+        #expect(try bed.routes.link(named: tunnel)?.kind == .bridge)
+        #expect(report.overlay?.isReady == false && report.overlay?.reason.contains("fairlead.1") == true)
+    }
+
+    @Test func `a rival for the network identifier is named`() async throws {
+        let bed = try NodeBed()
+        let rival = InterfaceName("flannel.1")!
+        try bed.routes.addVXLAN(NewLink(rival, isUp: true), VXLAN(vni: 1, port: Port(8472)!, local: nil))
+        let agent = try bed.reconciler([.overlay])
+        let report = await agent.apply(objects(.set(.node(node(1))), .synced))
+        #expect(report.errors.first?.contains("flannel.1 has VNI 1") == true, "\(report.errors)")
+        let other = try bed.reconciler([.overlay], overlay: .init(vni: 7, port: Port(4789)!))
+        #expect(await other.apply(objects(.set(.node(node(1))), .synced)).isSynced)
+        #expect(try bed.routes.link(named: rival) != nil)
+        #expect(try bed.routes.link(named: tunnel)?.kind == .vxlan(VXLAN(vni: 7, port: Port(4789)!, local: IPAddress("172.30.0.11")!)))
+    }
+
+    @Test func `a changed mode removes what the former one made`() async throws {
+        let bed = try NodeBed()
+        let nodes = objects(.set(.node(node(1))), .set(.node(node(2))), .synced)
+        _ = await (try bed.reconciler([.overlay])).apply(nodes)
+        #expect(try bed.overlay() == entries(2))
+        let direct = await (try bed.reconciler([.overlay], overlay: .init(mode: .direct))).apply(nodes)
+        #expect(direct.isSynced && direct.overlay?.podMTU == 1500 && direct.overlay?.isReady == true)
+        #expect(try bed.routes.link(named: tunnel) == nil)
+        #expect(try bed.routes.routes(origin: .fairlead).map { $0.destination } == [IPPrefix("10.244.2.0/24")!])
+        // IPv6 has no way there, and it is said.
+        #expect(direct.notes.map { $0.object?.name } == ["n2"])
+        let none = await (try bed.reconciler([.overlay], overlay: .init(mode: .none))).apply(nodes)
+        #expect(none.isSynced && none.overlay?.isReady == true && none.overlay?.podMTU == nil)
+        #expect(try bed.routes.routes(origin: .fairlead).isEmpty)
+    }
+}
