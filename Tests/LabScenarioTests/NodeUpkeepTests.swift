@@ -113,7 +113,7 @@ import Testing
         }
 
         func eventually(_ what: String, _ isSo: () throws -> Bool) throws {
-            let deadline = ContinuousClock.now + .seconds(30)
+            let deadline = ContinuousClock.now + .seconds(90)
             while try !isSo() {
                 guard ContinuousClock.now < deadline else {
                     Issue.record("\(what) has not come to be; the agent says\n\(log)")

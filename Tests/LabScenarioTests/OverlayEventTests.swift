@@ -130,7 +130,7 @@ private struct Seen {
         location: SourceLocation = #_sourceLocation
     ) throws {
         let wanted = expected(nodes, macs: macs).union(also)
-        let deadline = ContinuousClock.now + .seconds(15)
+        let deadline = ContinuousClock.now + .seconds(60)
         while try entries(1) != wanted, ContinuousClock.now < deadline { usleep(5000) }
         let found = try entries(1)
         #expect(
@@ -145,7 +145,7 @@ private struct Seen {
     private func eventually(
         _ what: String, location: SourceLocation = #_sourceLocation, _ isSo: () throws -> Bool
     ) throws {
-        let deadline = ContinuousClock.now + .seconds(15)
+        let deadline = ContinuousClock.now + .seconds(60)
         while try !isSo() {
             guard ContinuousClock.now < deadline else {
                 Issue.record("\(what) has not come to be", sourceLocation: location)
@@ -401,7 +401,7 @@ private final class Traffic: Sendable {
         Thread.detachNewThread { [self] in
             while !tally.withLock({ $0.isEnding }) {
                 let answer = try? pod.inside { () throws(KernelError) in
-                    try Probe.answer(.udp, target, timeout: .seconds(3))
+                    try Probe.answer(.udp, target, timeout: .seconds(20))
                 }
                 tally.withLock { tally in
                     if answer == "p3" { tally.answered += 1 } else { tally.lost += 1 }
