@@ -177,7 +177,9 @@ let package = Package(
         .testTarget(
             name: "NodeDutiesTests",
             dependencies: ["NodeDuties", "ProxyConfiguration", "KubernetesObjects", "NetworkAddresses"]),
-        .testTarget(name: "ContainerdTests", dependencies: ["KernelInterface"], exclude: ["run-in-containerd"]),
+        .testTarget(
+            name: "ContainerRuntimeTests", dependencies: ["KernelInterface"],
+            exclude: ["run-in-containerd", "machine", "make-image", "cri"]),
         .testTarget(name: "NftablesTests", dependencies: ["Nftables", "NetworkAddresses"]),
         .testTarget(name: "NetlinkWireTests", dependencies: ["NetlinkWire", "NetworkAddresses"]),
         .testTarget(

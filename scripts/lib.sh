@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build_packages=(libmnl-dev libnftnl-dev libnl-3-dev libnl-route-3-dev pkg-config)
 # Programs that nobody here wrote: the tests' witnesses, and the runtimes that call the plugins.
 test_packages=(nftables iptables iproute2 iputils-ping conntrack containerd runc curl procps python3
-    containernetworking-plugins strace)
+    containernetworking-plugins strace podman busybox-static python3-grpcio)
 # A module that a target uses without declaring it would break the picture of the targets in the README.
 build_flags=(--explicit-target-dependency-import-check error)
 

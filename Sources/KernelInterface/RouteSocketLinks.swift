@@ -74,7 +74,7 @@ extension RouteSocket {
         try link(0, name.description, for: "look up link \(name)")
     }
 
-    /// The link of this number; nil where there is none.
+    /// The link of this number; nil where there is none, as for the 0 of a route that leads nowhere.
     public func link(index: Int32) throws(KernelError) -> Link? {
         // No link has another; libnl ends the process that asks for one.
         guard index > 0 else { return nil }

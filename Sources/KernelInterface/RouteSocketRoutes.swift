@@ -41,9 +41,12 @@ extension RouteSocket {
 
     /// Adds a route to the main table; `EEXIST` where its destination has one already.
     ///
-    /// Equivalent to `ip route add`. The corresponding message is `RTM_NEWROUTE`.
-    public func add(_ route: Route) throws(KernelError) {
-        try send(route, NLM_F_CREATE | NLM_F_EXCL, for: "add \(words(for: route))")
+    /// - Parameter besideOthers: Whether other routes to the destination may be there; only the very same one may not.
+    ///   The kernel then puts an IPv4 route before the others, and an IPv6 one among them as a further next hop.
+    ///
+    /// Equivalent to `ip route add`, or `ip route prepend`. The corresponding message is `RTM_NEWROUTE`.
+    public func add(_ route: Route, besideOthers: Bool = false) throws(KernelError) {
+        try send(route, besideOthers ? NLM_F_CREATE : NLM_F_CREATE | NLM_F_EXCL, for: "add \(words(for: route))")
     }
 
     /// Adds a route to the main table, in place of one with the same destination. Equivalent to `ip route replace`.

@@ -51,11 +51,10 @@ extension Ruleset {
         var (removed, added): ([String: [Element]], [String: [Element]]) = ([:], [:])
         for member in part.members {
             let present = observed?.sets[member.set]?.elements[member.element.key]
-            if present == member.element { continue }
             if let present, !isDead(present.comment) {
                 // A key of the pod's own address is the pod's; a port is whose it was first.
-                let isClaim = if case .data? = member.element.value { true } else { false }
-                guard !isClaim || tag.isSameAttachment(as: present.comment) else {
+                if member.isHeld(by: present, for: tag) { continue }
+                guard !member.isClaim || tag.isSameAttachment(as: present.comment) else {
                     throw ClaimedElement(set: member.set, element: member.element, holder: present)
                 }
                 removed[member.set, default: []].append(present)
@@ -85,6 +84,18 @@ extension Ruleset {
             }
         }
         return chains.keys.filter { !used.contains($0) }.sorted()
+    }
+}
+
+extension Contribution.Member {
+    /// Whether the key is one that attachments may dispute: a port of the node.
+    var isClaim: Bool { if case .data? = element.value { true } else { false } }
+
+    /// Whether the table holds the member with `present`: the element itself, or one that leads to the same container
+    /// by way of another network, which came first.
+    public func isHeld(by present: Element, for tag: AttachmentTag) -> Bool {
+        if present == element { return true }
+        return isClaim && !tag.isSameAttachment(as: present.comment) && tag.isSameContainer(as: present.comment)
     }
 }
 

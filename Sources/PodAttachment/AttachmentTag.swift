@@ -32,6 +32,15 @@ public struct AttachmentTag: Hashable, Sendable, CustomStringConvertible {
         return comment.drop { $0 != "/" } == description.drop { $0 != "/" }
     }
 
+    /// Whether a comment names the same container, with whatever interface.
+    ///
+    /// Runtimes that join a container to several networks pass its host ports to each of them.
+    public func isSameContainer(as comment: String?) -> Bool {
+        guard let comment else { return false }
+        let containers = [comment, description].map { $0.split(separator: "/").dropFirst().first }
+        return containers[0] != nil && containers[0] == containers[1]
+    }
+
     /// Whether a comment is that of an attachment of the network that is not in `valid`.
     public static func garbage(of network: String, except valid: Set<AttachmentID>) -> (_ comment: String?) -> Bool {
         let prefix = part(network, limit: 40) + "/"

@@ -107,7 +107,12 @@ public struct PointToPointAttachment: Sendable {
             for way in ways where destinations.insert(way.destination).inserted { steps.append(.addRoute(way, pod)) }
         }
         let gateways = addresses.compactMap(\.gateway)
-        steps += routes.map { .addRoute($0.planned(gateways: gateways), pod) }
+        steps += routes.map { route in
+            var planned = route.planned(gateways: gateways)
+            // Only the host's end is a neighbour; of another gateway the kernel has to be told that it is one.
+            if let gateway = planned.gateway, !gateways.contains(gateway) { planned.onLink = true }
+            return .addRoute(planned, pod)
+        }
         return steps
             + addresses.map {
                 .addRoute(PlannedRoute(to: $0.prefix.address.hostPrefix, origin: .fairlead), .host(hostInterface))

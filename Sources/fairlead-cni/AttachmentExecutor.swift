@@ -207,7 +207,10 @@ struct AttachmentExecutor: ~Copyable {
                 try socket.remove(InterfaceAddress(prefix, link: index))
             }
         case .addRoute(let route, let place):
-            try at(place) { socket, index throws(KernelError) in try socket.add(route.route(on: index)) }
+            // A pod on several networks may have a default route by each, as with the reference plugins.
+            try at(place) { socket, index throws(KernelError) in
+                try socket.add(route.route(on: index), besideOthers: place.side == .pod)
+            }
         case .setNeighbor(let address, let mac, let place):
             try at(place) { socket, index throws(KernelError) in
                 try socket.replace(Neighbor(address, mac: mac, link: index))

@@ -96,7 +96,7 @@ struct AttachmentTable: ~Copyable {
     }
 
     /// Fails where the table lacks something of its frame or of an attachment's part.
-    func check(_ part: Contribution) throws(CNIError) {
+    func check(_ part: Contribution, of tag: AttachmentTag) throws(CNIError) {
         guard let table = try observe(keysOf: part) else {
             throw CNIError(.internal, "table \(frame.table) not found")
         }
@@ -106,7 +106,8 @@ struct AttachmentTable: ~Copyable {
             }
         }
         for member in part.members {
-            guard table.sets[member.set]?.elements[member.element.key] == member.element else {
+            let present = table.sets[member.set]?.elements[member.element.key]
+            guard let present, member.isHeld(by: present, for: tag) else {
                 let text = frame.sets[member.set]?.definition.text(of: member.element) ?? "\(member.element.key.bytes)"
                 throw CNIError(.internal, "\(member.set) of table \(frame.table) does not hold \(text)")
             }

@@ -43,6 +43,7 @@ enum HostPorts: NodeState {
     /// Removes an attachment's ports, whatever they were.
     static func remove(_ request: AttachmentRequest) throws(CNIError) {
         try remove(request.tag)
+        ReferenceChains.emptyHostPorts(of: request)
     }
 
     static func remove(_ tag: AttachmentTag) throws(CNIError) { try remove(where: tag.isSameAttachment) }
@@ -63,7 +64,7 @@ enum HostPorts: NodeState {
     ) throws(CNIError) {
         let part = HostPortTable.contribution(of: configuration, to: addresses, for: tag)
         guard !part.members.isEmpty else { return }
-        try AttachmentTable.open(HostPortTable.frame).check(part)
+        try AttachmentTable.open(HostPortTable.frame).check(part, of: tag)
     }
 
     /// Forgets UDP conversations with ports that lead elsewhere now.

@@ -13,6 +13,7 @@ enum Masquerade: NodeState {
 
     static func remove(_ request: AttachmentRequest) throws(CNIError) {
         try remove(request.tag)
+        ReferenceChains.emptyMasquerading(of: request)
     }
 
     static func remove(_ tag: AttachmentTag) throws(CNIError) {
@@ -27,6 +28,6 @@ enum Masquerade: NodeState {
     static func check(_ sources: [MasqueradeTable.Source], for tag: AttachmentTag) throws(CNIError) {
         guard !sources.isEmpty else { return }
         try AttachmentTable.open(MasqueradeTable.frame)
-            .check(MasqueradeTable.contribution(of: sources, for: tag))
+            .check(MasqueradeTable.contribution(of: sources, for: tag), of: tag)
     }
 }

@@ -21,6 +21,6 @@ enum SpoofCheck: NodeState {
 
     static func check(_ port: InterfaceName, _ mac: MACAddress, for tag: AttachmentTag) throws(CNIError) {
         try AttachmentTable.open(SpoofCheckTable.frame)
-            .check(SpoofCheckTable.contribution(of: port, mac: mac, for: tag))
+            .check(SpoofCheckTable.contribution(of: port, mac: mac, for: tag), of: tag)
     }
 }
