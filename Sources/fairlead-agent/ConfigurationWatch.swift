@@ -25,7 +25,8 @@ actor ConfigurationWatch: ServiceLifecycle.Service {
         try check()
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
             let changes = try watch.next(timeout: patience)
-            if changes.isGone { return }
+            // With its folder; there is nothing left to notice.
+            if changes.isGone { return try await gracefulShutdown() }
             if !changes.isEmpty { try check() }
         }
     }

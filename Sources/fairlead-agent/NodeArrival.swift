@@ -20,6 +20,8 @@ struct NodeArrival: ServiceLifecycle.Service {
             if (try? await Task.sleep(for: Self.patience)) == nil { return }
             if let lack { logger.warning("\(lack)", metadata: ["node": "\(name)"]) }
         }
+        // A service that returns ends the agent.
+        try? await gracefulShutdown()
     }
 
     private var lack: String? {

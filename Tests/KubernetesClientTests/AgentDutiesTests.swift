@@ -95,6 +95,18 @@ import Testing
         ["--manifests", "\(bed.folder.path)/m", "--node-name", "node-1", "--components", "services"] + more
     }
 
+    /// Half a minute long: the agent waits that long before it says what is missing.
+    @Test(.needsRoot) func `an agent whose Node object stays away says so, and goes on`() async throws {
+        let bed = try Bed()
+        try bed.write(Self.objects())
+        let agent = try bed.start(manifests(bed) + ["--node-name", "node-2"])
+        try await Task.sleep(for: .seconds(30))
+        try await bed.wait("the word about the Node") { bed.log.contains("There is no Node object of this name") }
+        try await Task.sleep(for: .milliseconds(500))
+        #expect(try bed.get("127.0.0.1:10256/livez").code == "200", "\(bed.log)")
+        #expect(try agent.signal(.terminate) && agent.wait().isSuccess)
+    }
+
     @Test(.needsRoot) func `pages tell of health, and follow the node`() async throws {
         let bed = try Bed()
         try bed.write(Self.objects())

@@ -17,10 +17,11 @@ import KubernetesObjects
 ///    credentials 401; too many requests 429 with Retry-After in seconds. A field selector that a version lacks is 400.
 /// 9. The server may end a watch whenever it likes, and a list may be cut off anywhere by the network.
 ///
-/// Each of these was seen of kube-apiserver 1.36.2 with etcd 3.6.13, and of 4 the refusal with etcd 3.5.1. Besides: after
-/// a restart it takes up a watch whose version its new cache knows and answers others with an ERROR of 410, as in 3; the
-/// body of a 429 is plain text and no Status; and it serves the pages of a compacted moment from a snapshot while it has
-/// one, so that 410 for a page is rarer there than here.
+/// The agent was run against kube-apiserver 1.36.2 with etcd 3.6.13, and for the refusal in 4 with etcd 3.5.1; 1, 6, 9 and
+/// the expired page of 2 are the API's documentation, and were not looked at one by one. Seen besides: after a restart
+/// it takes up a watch whose version its new cache knows and answers others with an ERROR of 410, as in 3; the body of a
+/// 429 is plain text and no Status; and it serves the pages of a compacted moment from a snapshot while it has one, so
+/// that 410 for a page is rarer there than here.
 struct ServerModel: Sendable {
     struct Change: Sendable {
         var version: Int
