@@ -22,6 +22,16 @@ public struct FileLock: ~Copyable, Sendable {
         descriptor = file
     }
 
+    /// A lock on the calling thread's network namespace, for programs that take turns there by agreement.
+    ///
+    /// It is on the namespace itself (nsfs takes `flock` like any file), so there is no file to make, to find or to
+    /// leave behind. `ETIMEDOUT` where another holds it all the time.
+    public static func ofNetworkNamespace(timeout: Duration) throws(KernelError) -> FileLock {
+        let operation = "lock the network namespace"
+        return try FileLock(
+            locking: .open("/proc/thread-self/ns/net", O_RDONLY, for: operation), timeout: timeout, for: operation)
+    }
+
     deinit {
         // Said and not left to close: a child process between fork and exec may hold the same open file.
         flock(descriptor.rawValue, LOCK_UN)

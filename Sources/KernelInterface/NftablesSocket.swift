@@ -248,6 +248,25 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
         try element(key, of: set, in: table) != nil
     }
 
+    /// Whether the table has the chain; false where there is no such table. The kernel looks it up by name, so a table
+    /// of any size answers at once.
+    public func hasChain(_ name: String, in table: TableName) throws(KernelError) -> Bool {
+        let chain = nftnl_chain_alloc()!
+        defer { nftnl_chain_free(chain) }
+        nftnl_chain_set_str(chain, NFTNL_CHAIN_TABLE.attribute, table.name)
+        nftnl_chain_set_str(chain, NFTNL_CHAIN_NAME.attribute, name)
+        do {
+            try exchange(
+                NFT_MSG_GETCHAIN, flags: UInt16(NLM_F_ACK), family: table.family,
+                operation: "look up chain \(name) of table \(table)",
+                payload: { nftnl_chain_nlmsg_build_payload($0, chain) }
+            ) { _ in }
+            return true
+        } catch where error.errno == .noSuchFileOrDirectory {
+            return false
+        }
+    }
+
     /// The number that the kernel counts up with every committed transaction of anyone (`NFT_MSG_GETGEN`).
     public func generation() throws(KernelError) -> UInt32 {
         var generation: UInt32 = 0

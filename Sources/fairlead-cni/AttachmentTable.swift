@@ -41,7 +41,16 @@ struct AttachmentTable: ~Copyable {
     }
 
     /// Sends the edits that `decide` makes, again where another process was quicker.
+    ///
+    /// Plugins take turns: a look at a table that is interrupted by another's edit is taken again, and a crowd of them
+    /// would keep each other looking. Who waits too long goes on without; the kernel refuses what collides.
     func change(_ decide: () throws(CNIError) -> [Change]) throws(CNIError) {
+        let turn = try? FileLock.ofNetworkNamespace(timeout: .seconds(10))
+        try changeInTurn(decide)
+        _ = consume turn
+    }
+
+    private func changeInTurn(_ decide: () throws(CNIError) -> [Change]) throws(CNIError) {
         // Each is lost to one edit of another process; a node's start is some hundreds of them at once.
         var attemptsLeft = 20
         while true {
