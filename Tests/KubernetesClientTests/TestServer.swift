@@ -15,6 +15,8 @@ final class TestServer: Sendable {
     struct Fault: Sendable {
         enum Effect: Sendable {
             case status(Int, retryAfter: Int? = nil)
+            /// 429 as a real server says it whose queues are full: a line of text, no Status, and when to come again.
+            case busy(retryAfter: String)
             /// This text as the body of a 200, and then the end of the connection in the middle of the answer.
             case cut(String)
             /// The beginning of a 200, and then nothing for ever.
@@ -238,6 +240,9 @@ final class TestServer: Sendable {
                 switch state.faults.remove(at: index).effect {
                 case .status(let code, let retryAfter):
                     return Self.refuse(code, "Ordered", retryAfter: retryAfter, on: channel)
+                case .busy(let retryAfter):
+                    let text = "Too many requests, please try again later.\n"
+                    return Self.refuse(429, body: text, type: "text/plain", retryAfter: retryAfter, on: channel)
                 case .cut(let text):
                     Self.begin(on: channel)
                     Self.write(text, to: channel)
@@ -313,10 +318,15 @@ final class TestServer: Sendable {
     private static func refuse(
         _ code: Int, _ reason: String, _ message: String = "", retryAfter: Int? = nil, on channel: any Channel
     ) {
-        var head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: code))
         let body = ServerModel.status(code, reason, message).description
+        refuse(code, body: body, type: "application/json", retryAfter: retryAfter.map(String.init), on: channel)
+    }
+
+    private static func refuse(_ code: Int, body: String, type: String, retryAfter: String?, on channel: any Channel) {
+        var head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: code))
+        head.headers.add(name: "Content-Type", value: type)
         head.headers.add(name: "Content-Length", value: String(body.utf8.count))
-        if let retryAfter { head.headers.add(name: "Retry-After", value: String(retryAfter)) }
+        if let retryAfter { head.headers.add(name: "Retry-After", value: retryAfter) }
         send(.head(head), to: channel)
         write(body, to: channel)
         end(channel)

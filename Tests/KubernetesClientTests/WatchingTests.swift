@@ -134,13 +134,26 @@ import Testing
         }
     }
 
-    @Test func `too many requests: as long as the server asked, and no sooner`() async throws {
+    @Test(arguments: [TestServer.Fault.Effect.status(429, retryAfter: 1), .busy(retryAfter: "1")])
+    func `too many requests: as long as the server asked, and no sooner`(refusal: TestServer.Fault.Effect) async throws {
         let server = TestServer()
-        server.order(.status(429, retryAfter: 1), .watch, .services)
+        server.order(refusal, .watch, .services)
         let start = ContinuousClock.now
         try await server.followed { listener in
             try await listener.wait("synced") { $0.isSynced }
             #expect(ContinuousClock.now - start >= .seconds(1))
+            #expect(server.requests(.watch, .services).count == 2)
+            #expect(listener.now.allNotes.count == 1 && listener.now.allNotes[0].contains("cannot watch services: 429"))
+            #expect(listener.now.notes == [])
+        }
+    }
+
+    @Test(arguments: ["", "soon", "-5", "1.5", "99999999999999999999", "Wed, 21 Oct 2015 07:28:00 GMT"])
+    func `a time to come again that is none is as good as none`(text: String) async throws {
+        let server = TestServer()
+        server.order(.busy(retryAfter: text), .watch, .services)
+        try await server.followed { listener in
+            try await listener.wait("synced") { $0.isSynced && $0.notes.isEmpty }
             #expect(server.requests(.watch, .services).count == 2)
         }
     }

@@ -66,6 +66,8 @@ final class TrafficBed {
     private(set) var hosts: [String: Host] = [:]
     private var threads: [(Host, pthread_t)] = []
     private let settings: ServiceSettings
+    /// What the node speaks.
+    private let families: Set<AddressFamily>
     private var agent: NodeReconciler?
     /// The node's object, as the agent is told of it.
     var own = Node(
@@ -83,13 +85,18 @@ final class TrafficBed {
     }
 
     /// - Parameter hosts: names and addresses; those in 10.244.1.0/24 are pods of this node.
-    init(_ hosts: [(String, String)], settings: ServiceSettings = ServiceSettings()) throws {
+    /// - Parameter hasIPv6: Whether the node has it; its hosts all do.
+    init(_ hosts: [(String, String)], settings: ServiceSettings = ServiceSettings(), hasIPv6: Bool = true) throws {
         let node = try Self.namespace()
+        families = hasIPv6 ? [.ipv4, .ipv6] : [.ipv4]
         routes = try node.withEntered { () throws(KernelError) in
             try KernelSetting.write(["net", "ipv4", "ip_forward"], "1")
             try KernelSetting.write(["net", "ipv6", "conf", "all", "forwarding"], "1")
             // As the agent's overlay part does: a redirect would use up what the kernel allows a client of ICMP.
-            for scope in ["all", "default"] { try KernelSetting.write(["net", "ipv4", "conf", scope, "send_redirects"], "0") }
+            for scope in ["all", "default"] {
+                try KernelSetting.write(["net", "ipv4", "conf", scope, "send_redirects"], "0")
+                if !hasIPv6 { try KernelSetting.write(["net", "ipv6", "conf", scope, "disable_ipv6"], "1") }
+            }
             return try RouteSocket.open()
         }
         try routes.change(link: 1, LinkChange(isUp: true))
@@ -131,6 +138,7 @@ final class TrafficBed {
             try inside.add(InterfaceAddress(address.hostPrefix, link: eth0.index))
             try inside.replace(Neighbor(IPAddress(gateway)!, mac: veth.mac, link: eth0.index))
             try inside.add(Route(to: IPPrefix(all)!, via: IPAddress(gateway), link: eth0.index, onLink: true))
+            guard families.contains(address.family) else { continue }
             try routes.add(Route(to: address.hostPrefix, link: veth.index))
             try routes.replace(Neighbor(address, mac: eth0.mac, link: veth.index))
             guard isFirst else { continue }
@@ -139,6 +147,8 @@ final class TrafficBed {
             // A program that asks for a service's address needs a route to it before the rules see the packet.
             try routes.add(Route(to: IPPrefix(all)!, link: veth.index))
         }
+        try Self.settle(inside, at: address)
+        while try routes.link(named: outside)?.isRunning != true { usleep(1000) }
         let host = try Host(name: name, address: address, namespace: space)
         self.hosts[name] = host
         threads.append((host, host.start()))
@@ -160,6 +170,61 @@ final class TrafficBed {
     /// Gives a node another address.
     func addNodeAddress(_ address: String) throws {
         try routes.add(InterfaceAddress(IPAddress(address)!.hostPrefix, link: 1))
+    }
+
+    /// Waits until a host's kernel sends packets and takes in those to its addresses: it does neither at once, and on a
+    /// busy machine not for a while.
+    private static func settle(_ inside: borrowing RouteSocket, at address: IPAddress) throws {
+        while try inside.link(named: InterfaceName("eth0")!)?.isRunning != true
+            || [address, sixth(address)].contains(where: { try inside.decide(to: $0).kind != .local })
+        {
+            usleep(1000)
+        }
+    }
+
+    /// Makes the node's way to a host a narrow one.
+    func narrow(_ name: String, to mtu: Int?) throws {
+        let address = hosts[name]!.address
+        let veth = try #require(try routes.link(named: InterfaceName("to-\(name)")!))
+        for address in [address, Self.sixth(address)] {
+            try routes.replace(Route(to: address.hostPrefix, link: veth.index, mtu: mtu))
+        }
+    }
+
+    /// Puts a host behind another one, whose way to it is a narrow one.
+    func add(_ name: String, at address: IPAddress, behind router: String, mtu: Int) throws {
+        let space = try Self.namespace()
+        let middle = hosts[router]!
+        let outside = try middle.namespace.withEntered { () throws(KernelError) in
+            try KernelSetting.write(["net", "ipv4", "ip_forward"], "1")
+            try KernelSetting.write(["net", "ipv6", "conf", "all", "forwarding"], "1")
+            return try RouteSocket.open()
+        }
+        try outside.addVeth(
+            NewLink(InterfaceName("behind")!, isUp: true), peer: NewLink(InterfaceName("eth0")!), in: space)
+        let inside = try space.withEntered { () throws(KernelError) in try RouteSocket.open() }
+        let (eth0, behind, front) = (
+            try #require(try inside.link(named: InterfaceName("eth0")!)),
+            try #require(try outside.link(named: InterfaceName("behind")!)),
+            try #require(try routes.link(named: InterfaceName("to-\(router)")!))
+        )
+        try inside.change(link: eth0.index, LinkChange(isUp: true))
+        for (address, all, gateway, middle) in [
+            (address, "0.0.0.0/0", "169.254.1.1", middle.address),
+            (Self.sixth(address), "::/0", "fe80::1", Self.sixth(middle.address)),
+        ] {
+            try inside.add(InterfaceAddress(address.hostPrefix, link: eth0.index))
+            try inside.replace(Neighbor(IPAddress(gateway)!, mac: behind.mac, link: eth0.index))
+            try inside.add(Route(to: IPPrefix(all)!, via: IPAddress(gateway), link: eth0.index, onLink: true))
+            try outside.add(Route(to: address.hostPrefix, link: behind.index, mtu: mtu))
+            try outside.replace(Neighbor(address, mac: eth0.mac, link: behind.index))
+            try routes.add(Route(to: address.hostPrefix, via: middle, link: front.index, onLink: true))
+        }
+        try Self.settle(inside, at: address)
+        while try outside.link(named: InterfaceName("behind")!)?.isRunning != true { usleep(1000) }
+        let host = try Host(name: name, address: address, namespace: space)
+        hosts[name] = host
+        threads.append((host, host.start()))
     }
 
     /// Gives a host another address, to which the node knows the way.
