@@ -35,8 +35,9 @@ let package = Package(
         .target(name: "NetlinkWire", dependencies: ["NetworkAddresses"]),
         .target(name: "RouteNetlink", dependencies: ["NetworkAddresses"]),
         .target(name: "Nftables", dependencies: ["NetworkAddresses"]),
-        .target(name: "KubernetesObjects", dependencies: ["NetworkAddresses"]),
-        .target(name: "CNIProtocol", dependencies: ["NetworkAddresses"]),
+        .target(name: "JSONText"),
+        .target(name: "KubernetesObjects", dependencies: ["NetworkAddresses", "JSONText"]),
+        .target(name: "CNIProtocol", dependencies: ["NetworkAddresses", "JSONText"]),
 
         // MARK: - Pure compilers: snapshot in, plan out
 
@@ -214,7 +215,7 @@ let package = Package(
         .testTarget(
             name: "ManifestFolderTests",
             dependencies: ["NetworkAddresses", "KubernetesObjects", "KernelInterface", "ManifestFolder"]),
-        .testTarget(name: "CNIProtocolTests", dependencies: ["CNIProtocol", "NetworkAddresses"]),
+        .testTarget(name: "CNIProtocolTests", dependencies: ["CNIProtocol", "JSONText", "NetworkAddresses"]),
         .testTarget(
             name: "AddressAllocationTests", dependencies: ["AddressAllocation", "CNIProtocol", "NetworkAddresses"]),
         .testTarget(

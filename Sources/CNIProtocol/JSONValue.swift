@@ -73,6 +73,8 @@ public struct JSONObject: Hashable, Sendable, ExpressibleByDictionaryLiteral {
 
     init(members: [Member]) { self.members = members }
 
+    mutating func append(_ member: Member) { members.append(member) }
+
     public var isEmpty: Bool { members.isEmpty }
 
     /// The value of the last key that matches; setting replaces every key that matches, nil removes them.

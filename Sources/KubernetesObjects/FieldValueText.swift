@@ -1,3 +1,5 @@
+internal import JSONText
+
 extension FieldValue: CustomStringConvertible {
     /// The tree as JSON, on one line.
     public var description: String {
@@ -13,7 +15,7 @@ extension FieldValue: CustomStringConvertible {
         case .integer(let number): text += String(number)
         // JSON has no word for what is not finite.
         case .double(let number): text += number.isFinite ? number.description : "null"
-        case .string(let string): Self.write(string, to: &text)
+        case .string(let string): string.writeJSON(to: &text)
         case .array(let elements):
             text += "["
             for (index, element) in elements.enumerated() {
@@ -25,29 +27,11 @@ extension FieldValue: CustomStringConvertible {
             text += "{"
             for (index, entry) in object.entries.enumerated() {
                 if index > 0 { text += "," }
-                Self.write(entry.key, to: &text)
+                entry.key.writeJSON(to: &text)
                 text += ":"
                 entry.value.write(to: &text)
             }
             text += "}"
         }
-    }
-
-    private static func write(_ string: String, to text: inout String) {
-        text += "\""
-        for scalar in string.unicodeScalars {
-            switch scalar {
-            case "\"": text += "\\\""
-            case "\\": text += "\\\\"
-            case "\n": text += "\\n"
-            case "\t": text += "\\t"
-            case "\r": text += "\\r"
-            case _ where scalar.value < 0x20:
-                text += scalar.value < 0x10 ? "\\u000" : "\\u00"
-                text += String(scalar.value, radix: 16)
-            default: text.unicodeScalars.append(scalar)
-            }
-        }
-        text += "\""
     }
 }

@@ -1,4 +1,5 @@
 import CNIProtocol
+import JSONText
 import Testing
 
 @Suite struct JSONTests {

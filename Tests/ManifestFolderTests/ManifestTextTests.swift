@@ -73,7 +73,7 @@ struct ManifestTextTests {
         ("a: *b\n", 1, "found undefined alias"), ("? [a]\n: b\n", 1, "has a key that is no text"),
         ("a: 1\nb: !!binary aGk=\n", 2, "has a tag that is not known"), ("a: {<<: b}\n", 1, "merges what is no map"),
         ("a: {<<: [b]}\n", 1, "merges what is no map"),
-        ("\n\n{\"a\": 1", 3, "lacks ',' or '}'"), ("a: \u{1}\n", 1, "control characters are not allowed"),
+        ("\n\n{\"a\": 1", 3, "expected ',' or '}' in an object"), ("a: \u{1}\n", 1, "control characters are not allowed"),
     ])
     func `what is no YAML is named with its line`(text: String, line: Int, message: String) {
         #expect(throws: SyntaxError(line: line, message: message)) { try read(text) }

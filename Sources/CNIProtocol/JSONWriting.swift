@@ -1,3 +1,5 @@
+internal import JSONText
+
 extension JSONValue {
     /// The document on several lines, four spaces per level, as the reference plugins print it.
     public var text: String {
@@ -11,14 +13,14 @@ extension JSONValue {
         case .null: text += "null"
         case .bool(let truth): text += truth ? "true" : "false"
         case .number(let number): text += number.text
-        case .string(let string): string.writeQuoted(to: &text)
+        case .string(let string): string.writeJSON(to: &text)
         case .array(let elements):
             Self.writeList(elements, "[", "]", to: &text, indentation: indentation) { element, text, deeper in
                 element.write(to: &text, indentation: deeper)
             }
         case .object(let object):
             Self.writeList(object.members, "{", "}", to: &text, indentation: indentation) { member, text, deeper in
-                member.key.writeQuoted(to: &text)
+                member.key.writeJSON(to: &text)
                 text += ": "
                 member.value.write(to: &text, indentation: deeper)
             }
@@ -36,23 +38,5 @@ extension JSONValue {
             write(element, &text, deeper)
         }
         text += elements.isEmpty ? close : indentation + close
-    }
-}
-
-extension String {
-    fileprivate func writeQuoted(to text: inout String) {
-        text += "\""
-        for scalar in unicodeScalars {
-            switch scalar {
-            case "\"": text += "\\\""
-            case "\\": text += "\\\\"
-            case "\n": text += "\\n"
-            case "\r": text += "\\r"
-            case "\t": text += "\\t"
-            case "\u{0}"..<"\u{20}": text += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
-            default: text.unicodeScalars.append(scalar)
-            }
-        }
-        text += "\""
     }
 }
