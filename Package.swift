@@ -167,7 +167,7 @@ let package = Package(
             name: "ReconciliationTests",
             dependencies: [
                 "Reconciliation", "KernelInterface", "KubernetesObjects", "NetlinkWire", "NetworkAddresses", "Nftables",
-                "OverlayRoutes", "RouteNetlink", "ServiceRules", .product(name: "Logging", package: "swift-log"),
+                "OverlayRoutes", "PolicyRules", "RouteNetlink", "ServiceRules", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         .testTarget(

@@ -31,9 +31,21 @@ public struct ConntrackSocket: ~Copyable, Sendable {
     /// The next packet of the flow is then judged afresh, as the first of a new connection.
     @discardableResult
     public func delete(original: ConntrackTuple) throws(KernelError) -> Bool {
+        try exchange(
+            ConntrackEntry.deleteRequest(original: original), for: "delete tracked connection \(original)")
+    }
+
+    /// Clears bits of a connection's mark; false where it is not tracked any more. Equivalent to `conntrack -U -m 0/MASK`.
+    @discardableResult
+    public func clearMark(_ mask: UInt32, original: ConntrackTuple) throws(KernelError) -> Bool {
+        try exchange(
+            ConntrackEntry.clearMarkRequest(mask, original: original), for: "clear mark of tracked connection \(original)")
+    }
+
+    /// False where the connection has ended by itself.
+    private func exchange(_ request: [UInt8], for purpose: String) throws(KernelError) -> Bool {
         do {
-            try socket.exchange(
-                ConntrackEntry.deleteRequest(original: original), for: "delete tracked connection \(original)")
+            try socket.exchange(request, for: purpose)
             return true
         } catch where error.errno == .noSuchFileOrDirectory {
             return false

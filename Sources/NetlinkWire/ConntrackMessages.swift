@@ -15,6 +15,16 @@ extension ConntrackEntry {
         }
     }
 
+    /// The request to clear bits of an entry's mark (`IPCTNL_MSG_CT_NEW` without `NLM_F_CREATE`).
+    public static func clearMarkRequest(_ mask: UInt32, original: ConntrackTuple) -> [UInt8] {
+        AttributeWriter.message(type: ConntrackNumber.new, flags: 0) { message in
+            message.appendHeader(original.source.family)
+            message.attribute(nested: ConntrackNumber.originalTuple) { original.write(to: &$0) }
+            message.attribute(ConntrackNumber.mark, bigEndian: UInt32(0))
+            message.attribute(ConntrackNumber.markMask, bigEndian: mask)
+        }
+    }
+
     /// Reads one entry; nil for a message of another type, or an entry of a family that is not IP.
     public init?(header: MessageHeader, message: Span<UInt8>) throws(DecodeError) {
         guard header.type == ConntrackNumber.new else { return nil }
@@ -118,6 +128,7 @@ private enum ConntrackNumber {
     static let status: UInt16 = 3
     static let timeout: UInt16 = 7
     static let mark: UInt16 = 8
+    static let markMask: UInt16 = 21
     /// `CTA_TUPLE_IP`, with `CTA_IP_V4_SRC` = 1, `V4_DST`, `V6_SRC`, `V6_DST`
     static let addresses: UInt16 = 1
     /// `CTA_TUPLE_PROTO`, with `CTA_PROTO_ICMP_ID` = 4, `TYPE`, `CODE`, `ICMPV6_ID`, `TYPE`, `CODE`

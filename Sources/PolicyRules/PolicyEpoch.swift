@@ -34,11 +34,27 @@ public struct PolicyEpoch: Hashable, Sendable {
     private var highest: UInt32 { mask >> UInt32(mask.trailingZeroBitCount) }
 
     /// The epoch that follows.
-    public var next: PolicyEpoch { PolicyEpoch(unchecked: isLast ? 1 : number + 1, mask: mask) }
+    public var next: PolicyEpoch { PolicyEpoch(unchecked: number == highest ? 1 : number + 1, mask: mask) }
 
-    /// Whether the next number was used before: connections that rested all the while still carry it, until the epoch
-    /// after that, unless the field is cleared in all of them first.
-    public var isLast: Bool { number == highest }
+    /// All numbers of the field.
+    public var all: ClosedRange<UInt32> { 1...highest }
+
+    /// The numbers that come round again from this epoch on; nil where this one begins nothing.
+    ///
+    /// A connection that rested all the while may still carry one of them, and would pass unjudged when its number is
+    /// in force again: the field is to be cleared in those before this epoch begins. Half of the numbers at a time, so
+    /// that the epoch in force, which connections go on to be stamped with, is never among them.
+    public var reused: ClosedRange<UInt32>? {
+        let middle = highest / 2 + 1
+        return switch number {
+        case 1: 1...middle - 1
+        case middle: middle...highest
+        default: nil
+        }
+    }
+
+    /// The number in the field of a connection's mark; 0 where it was never judged.
+    public func number(in mark: UInt32) -> UInt32 { (mark & mask) >> UInt32(mask.trailingZeroBitCount) }
 
     public var mark: MaskedMark { MaskedMark(number << UInt32(mask.trailingZeroBitCount), mask: mask) }
 

@@ -89,7 +89,8 @@ import Testing
             let table = PolicyTable.frame(on: PolicyNode(name: "n"), epoch: epoch)
             #expect(PolicyEpoch(in: table, mask: 0x0000_0700) == epoch)
             #expect(PolicyEpoch(in: table, mask: 0x0000_0f00) == nil)
-            #expect(epoch.isLast == (epoch.number == 7))
+            #expect(epoch.number(in: epoch.mark.value | 0xffff_f8ff) == epoch.number)
+            #expect(epoch.reused == [1: 1...3, 4: 4...7][epoch.number])
             epoch = epoch.next
         }
         #expect(marks == [0x100, 0x200, 0x300, 0x400, 0x500, 0x600, 0x700, 0x100])
@@ -103,7 +104,8 @@ import Testing
 
     @Test func `the widest and the narrowest field`() {
         #expect(PolicyEpoch(.max, mask: .max)?.next.number == 1)
-        #expect(PolicyEpoch(3, mask: 0xc000_0000)?.mark.value == 0xc000_0000)
+        let epochs = (1...3).compactMap { PolicyEpoch($0, mask: 0xc000_0000) }
+        #expect(epochs.last?.mark.value == 0xc000_0000 && epochs.map(\.reused) == [1...1, 2...3, nil])
     }
 }
 
