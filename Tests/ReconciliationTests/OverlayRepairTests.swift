@@ -15,20 +15,68 @@ import Testing
         let bed = try NodeBed()
         let agent = try bed.reconciler([.overlay])
         _ = await agent.apply(objects(.set(.node(node(1))), .set(.node(node(2))), .synced))
-        // 1,000 take some seconds; FAIRLEAD_CHURN=1000 is the full size.
+        // 1,000 take some seconds; FAIRLEAD_CHURN=1000 is the full size, and prints how long an event takes.
         let count = ProcessInfo.processInfo.environment["FAIRLEAD_CHURN"].flatMap(Int.init) ?? 150
+        var (joining, leaving): ([Duration], [Duration]) = ([], [])
+        let clock = ContinuousClock()
         for number in 0..<count {
             var guest = node(3)
             guest.metadata.name = "guest-\(number)"
-            guest.podCIDRs = [IPPrefix("10.\(100 + number % 100).\(number % 250).0/24")!, IPPrefix("fd00:20:\(String(number, radix: 16))::/64")!]
+            guest.podCIDRs = [
+                IPPrefix("10.\(100 + number % 100).\(number % 250).0/24")!,
+                IPPrefix("fd00:20:\(String(number, radix: 16))::/64")!,
+            ]
             guest.internalIPs = [IPAddress("172.30.\(number / 250).\(number % 250 + 3)")!]
-            #expect(await agent.apply(objects(.set(.node(guest)))).isSynced)
+            joining.append(
+                await clock.measure { #expect(await agent.apply(objects(.set(.node(guest)))).isSynced) })
             if number % 50 == 0 { #expect(try bed.overlay().count == 10) }
-            #expect(await agent.apply(objects(.removed(ObjectReference(kind: .node, namespace: nil, name: guest.name)))).isSynced)
+            let gone = ObjectReference(kind: .node, namespace: nil, name: guest.name)
+            leaving.append(await clock.measure { #expect(await agent.apply(objects(.removed(gone))).isSynced) })
         }
+        if count >= 1000 { print("\(count) nodes, event to kernel: \(Self.figures(joining)) to join, \(Self.figures(leaving)) to leave") }
         #expect(try bed.overlay() == entries(2))
         let addresses = try bed.routes.addresses().count
         #expect(try bed.routes.links().count == 4 && addresses < 10)
+    }
+
+    /// A cluster as large as VXLAN's flat tables are meant for; at full size it prints what the first and the last to join cost.
+    @Test func `many nodes join one by one and leave in one event`() async throws {
+        let bed = try NodeBed()
+        let agent = try bed.reconciler([.overlay])
+        let count = ProcessInfo.processInfo.environment["FAIRLEAD_CHURN"].flatMap(Int.init) ?? 150
+        func peer(_ number: Int) -> Node {
+            var peer = node(3)
+            peer.metadata.name = "peer-\(number)"
+            peer.podCIDRs = [
+                IPPrefix("10.\(100 + number / 250).\(number % 250).0/24")!,
+                IPPrefix("fd00:20:\(String(number, radix: 16))::/64")!,
+            ]
+            peer.internalIPs = [IPAddress("172.30.\(number / 250 + 1).\(number % 250 + 3)")!]
+            return peer
+        }
+        _ = await agent.apply(objects(.set(.node(node(1))), .synced))
+        let clock = ContinuousClock()
+        var times: [Duration] = []
+        for number in 0..<count {
+            times.append(await clock.measure { #expect(await agent.apply(objects(.set(.node(peer(number))))).isSynced) })
+        }
+        #expect(try bed.overlay().count == 5 * count)
+        if count >= 1000 {
+            print("joining the first hundred: \(Self.figures(Array(times.prefix(100)))); the last: \(Self.figures(Array(times.suffix(100))))")
+        }
+        // All leave in one event, and nothing is left.
+        let gone = (0..<count).map { ObjectEvent.removed(ObjectReference(kind: .node, namespace: nil, name: "peer-\($0)")) }
+        #expect(await agent.apply([.objects(gone, notes: [], revision: "")]).isSynced)
+        #expect(try bed.overlay() == [])
+    }
+
+    /// The median and the longest.
+    private static func figures(_ durations: [Duration]) -> String {
+        let sorted = durations.sorted()
+        func text(_ duration: Duration) -> String {
+            duration.formatted(.units(allowed: [.milliseconds], fractionalPart: .show(length: 2)))
+        }
+        return "\(text(sorted[sorted.count / 2])), at most \(text(sorted.last!))"
     }
 
     @Test func `checksums are left to the hardware or not, as it is said, also by a device made anew`() async throws {
