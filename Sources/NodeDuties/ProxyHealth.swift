@@ -98,9 +98,9 @@ public struct ProxyHealth: Sendable {
 }
 
 /// Times as Go's JSON has them.
-enum RFC3339 {
+public enum RFC3339 {
     /// `2026-01-31T12:00:00.5Z`, without trailing zeros.
-    static func text(nanoseconds: Int64) -> String {
+    public static func text(nanoseconds: Int64) -> String {
         let (whole, fraction) = parts(nanoseconds, 1_000_000_000)
         let text = Timestamp(secondsSince1970: whole).description
         guard fraction > 0 else { return text }

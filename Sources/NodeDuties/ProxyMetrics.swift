@@ -138,6 +138,18 @@ public struct ProxyMetrics: Sendable {
         return page.text
     }
 
+    /// The page `/metrics/slis`: the answers about health, for service levels to be computed from.
+    ///
+    /// kube-proxy's has the start of the process only; the names are those of the components that have more.
+    public static func serviceLevelPage(startTime: Double, checks: [(name: String, answer: ProxyHealth.Answer)]) -> String {
+        var page = Exposition()
+        page.gauge(
+            "kubernetes_healthcheck", "The result of a check: 1 is good",
+            checks.map { ([("name", "proxy"), ("type", $0.name)], $0.answer.code == 200 ? 1 : 0) })
+        page.gauge("process_start_time_seconds", "When the process began", [([], startTime)])
+        return page.text
+    }
+
     // MARK: - Parts of the page
 
     private func byFamily<Value>(_ value: Value) -> [(Labels, Value)] {

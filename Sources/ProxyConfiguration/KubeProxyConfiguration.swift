@@ -42,8 +42,10 @@ public struct KubeProxyConfiguration: Hashable, Sendable {
     public var kubeconfig: String
     /// The node's name, where it is not the host's.
     public var hostnameOverride: String
-    public var healthzAddress: SocketAddress
-    public var metricsAddress: SocketAddress
+    /// Where to answer questions about health; nil for nowhere.
+    public var healthzAddress: SocketAddress?
+    /// Where to answer those of monitoring and people; nil for nowhere.
+    public var metricsAddress: SocketAddress?
     /// Whether an address that cannot be listened at ends the process.
     public var bindAddressHardFail: Bool
     public var mode: Mode
@@ -58,4 +60,16 @@ public struct KubeProxyConfiguration: Hashable, Sendable {
     public var verbosity: Int
     /// The whole document with all defaults, in v1alpha1: what `/configz` shows and `--write-config-to` writes.
     public var document: FieldValue
+
+    /// Takes the address of `/healthz` away, which only a command line can ask for.
+    public mutating func servesNoHealth() {
+        healthzAddress = nil
+        document["healthzBindAddress"] = ""
+    }
+
+    /// Takes the address of `/metrics` away, which only a command line can ask for.
+    public mutating func servesNoMetrics() {
+        metricsAddress = nil
+        document["metricsBindAddress"] = ""
+    }
 }

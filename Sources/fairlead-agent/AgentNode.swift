@@ -149,9 +149,12 @@ struct AgentNode {
     }
 
     private func pages(of state: DutyState, events: EventSender) -> [any ServiceLifecycle.Service] {
-        var document = configuration.document
-        document["hostnameOverride"] = .string(command.nodeNameGiven ?? configuration.hostnameOverride)
-        let pages = NodePages(state: state, document: document)
+        let pages = NodePages(
+            state: state, document: documentInForce, options: ProxyFlags.normalized(CommandLine.arguments.dropFirst()),
+            status: [
+                ("Node", name), ("Source", access?.server.description ?? command.manifests ?? ""),
+                ("Components", components.map(\.rawValue).sorted().joined(separator: ", ")),
+            ])
         func server(_ name: String, _ failure: String, _ address: SocketAddress, _ answer: @escaping PageListener.Pages)
             -> PageServer
         {
@@ -163,47 +166,26 @@ struct AgentNode {
                 isEssential: configuration.bindAddressHardFail, nodeName: self.name, events: events, logger: logger)
         }
         return [
-            server(
-                "health", "FailedToStartProxierHealthcheck", configuration.healthzAddress, pages.health),
-            server("metrics", "FailedToStartMetricServer", configuration.metricsAddress, pages.metrics),
-        ]
-    }
-}
-
-/// The pages of a node, by kube-proxy's paths.
-struct NodePages: Sendable {
-    let state: DutyState
-    /// The configuration as it is in force.
-    let document: FieldValue
-
-    /// For load balancers and kubelets.
-    func health(_ request: PageRequest) -> Page? {
-        switch request.path {
-        case "/healthz": page(state.healthz, type: "application/json")
-        case "/livez": page(state.livez, type: "application/json")
-        case "/readyz": page(state.readyz, type: "text/plain; charset=utf-8")
-        default: nil
-        }
+            configuration.healthzAddress.map {
+                server("health", "FailedToStartProxierHealthcheck", $0, pages.health)
+            },
+            configuration.metricsAddress.map { server("metrics", "FailedToStartMetricServer", $0, pages.metrics) },
+        ].compactMap(\.self)
     }
 
-    /// For monitoring and people.
-    func metrics(_ request: PageRequest) -> Page? {
-        switch request.path {
-        case "/metrics": Page(type: ProxyMetrics.contentType, body: state.metrics)
-        // What programs that ask mean by it: where node ports answer, and how rules are made.
-        case "/proxyMode": Page(body: "nftables")
-        case "/configz":
-            Page(
-                type: "application/json",
-                body: FieldValue.object(
-                    FieldObject([.init(key: "kubeproxy.config.k8s.io", value: document)])
-                ).description)
-        case "/healthz": Page(body: "ok")
-        default: nil
-        }
-    }
-
-    private func page(_ answer: ProxyHealth.Answer, type: String) -> Page {
-        Page(code: answer.code, type: type, body: answer.body)
+    /// The configuration with what was chosen where it leaves the choice open.
+    private var documentInForce: FieldValue {
+        var document = configuration.document
+        document["hostnameOverride"] = .string(command.nodeNameGiven ?? configuration.hostnameOverride)
+        document["mode"] = .string(configuration.mode.rawValue)
+        document["detectLocalMode"] =
+            switch configuration.services.localTraffic {
+            case .clusterCIDR: "ClusterCIDR"
+            case .nodeCIDR: "NodeCIDR"
+            case .bridgeInterface: "BridgeInterface"
+            case .interfaceNamePrefix: "InterfaceNamePrefix"
+            }
+        if configuration.services.nodePortAddresses == .primary { document["nodePortAddresses"] = ["primary"] }
+        return document
     }
 }

@@ -172,6 +172,24 @@ final class DutyState: Sendable {
         }
     }
 
+    /// When the process began, as text, and for how many seconds it has been running.
+    var uptime: (started: String, seconds: Int) {
+        (RFC3339.text(nanoseconds: start.wall / 1_000_000_000 * 1_000_000_000), Int((Moment.now.steady - start.steady).components.seconds))
+    }
+
+    /// The page of what service levels are computed from.
+    var serviceLevel: String {
+        state.withLock { state in
+            let now = Moment.now
+            return ProxyMetrics.serviceLevelPage(
+                startTime: start.seconds,
+                checks: [
+                    ("healthz", state.health.healthz(at: now)), ("livez", state.health.livez(at: now)),
+                    ("readyz", state.health.readyz(at: now)),
+                ])
+        }
+    }
+
     /// The page of metrics.
     var metrics: String {
         var gauges = ProxyMetrics.Gauges()

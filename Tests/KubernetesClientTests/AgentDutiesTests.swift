@@ -118,12 +118,21 @@ import Testing
         }
         #expect(try bed.get("127.0.0.1:10249/proxyMode").text.contains("\r\n\r\nnftables\n"))
         #expect(try bed.get("127.0.0.1:10249/nothing").code == "404")
-        #expect(try bed.get("127.0.0.1:10249/configz").text.contains("\"hostnameOverride\":\"node-1\""))
+        let configuration = try bed.get("127.0.0.1:10249/configz").text
+        for field in [#""hostnameOverride":"node-1""#, #""mode":"nftables""#, #""nodePortAddresses":["primary"]"#] {
+            #expect(configuration.contains(field), "\(field) is missing in \(configuration)")
+        }
+        #expect(try bed.get("127.0.0.1:10249/flagz").text.contains("\ncomponents: services\n"))
+        #expect(try bed.get("127.0.0.1:10249/statusz").text.contains("\nUp:  0 hr 00 min "))
         // Only on this host.
         #expect(try bed.get("192.0.2.1:10249/metrics").code == "000")
         try bed.write(Self.objects(taint: "ToBeDeletedByClusterAutoscaler"))
         try await bed.wait("the taint") { try bed.get("127.0.0.1:10256/healthz").code == "503" }
         #expect(try bed.get("127.0.0.1:10256/livez").code == "200")
+        let levels = try bed.get("127.0.0.1:10249/metrics/slis").text
+        for line in [#"kubernetes_healthcheck{name="proxy",type="healthz"} 0"#, #"{name="proxy",type="livez"} 1"#] {
+            #expect(levels.contains(line), "\(line) is missing in \(levels)")
+        }
         let page = try bed.get("127.0.0.1:10249/metrics").text
         for line in [
             "kubeproxy_sync_proxy_rules_service_changes_total 1", "fairlead_elements{component=\"services\"} ",

@@ -86,8 +86,8 @@ import Testing
         let configuration = try #require(reading.configuration)
         #expect(configuration.kubeconfig == "/var/lib/kube-proxy/kubeconfig.conf")
         #expect(configuration.mode == .nftables)
-        #expect(configuration.healthzAddress.description == "0.0.0.0:10256")
-        #expect(configuration.metricsAddress.description == "127.0.0.1:10249")
+        #expect(configuration.healthzAddress?.description == "0.0.0.0:10256")
+        #expect(configuration.metricsAddress?.description == "127.0.0.1:10249")
         #expect(configuration.syncPeriod == .seconds(30))
         #expect(configuration.oomScoreAdjustment == -999)
         #expect(configuration.services.localTraffic == .clusterCIDR([try #require(IPPrefix("10.244.0.0/16"))]))
@@ -168,7 +168,7 @@ import Testing
         #expect(configuration.services.masqueradesAll)
         #expect(configuration.services.primaryAddress == IPAddress("10.0.0.1"))
         #expect(configuration.services.nodePortAddresses == .networks([try #require(IPPrefix("10.0.0.0/8"))]))
-        #expect(configuration.healthzAddress.description == "10.0.0.1:10256")
+        #expect(configuration.healthzAddress?.description == "10.0.0.1:10256")
         #expect(configuration.syncPeriod == .seconds(420))
         #expect(configuration.verbosity == 3)
         #expect(configuration.oomScoreAdjustment == -1)
@@ -264,8 +264,8 @@ import Testing
 
     @Test func `the addresses of pages follow the family of bindAddress`() throws {
         let configuration = try configuration("bindAddress: '::'")
-        #expect(configuration.healthzAddress.description == "[::]:10256")
-        #expect(configuration.metricsAddress.description == "[::1]:10249")
+        #expect(configuration.healthzAddress?.description == "[::]:10256")
+        #expect(configuration.metricsAddress?.description == "[::1]:10249")
     }
 
     @Test func `the document with its defaults says the same when it is read again`() throws {
