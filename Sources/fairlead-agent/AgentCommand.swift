@@ -113,7 +113,8 @@ struct AgentCommand: AsyncParsableCommand {
 
     func validate() throws {
         let sources = [manifests != nil, kubeconfig != nil, inCluster].count(where: \.self)
-        let needsNone = proxy.config != nil || proxy.master != nil || cleanup || initOnly || proxy.writeConfigTo != nil
+        let ends = cleanup || initOnly || proxy.writeConfigTo != nil || plugins.installPlugins
+        let needsNone = proxy.config != nil || proxy.master != nil || ends
         guard sources == 1 || sources == 0 && needsNone else {
             throw ValidationError("exactly one of --manifests, --kubeconfig and --in-cluster must be given")
         }
@@ -138,6 +139,9 @@ struct AgentCommand: AsyncParsableCommand {
         var logger = Logger(label: "fairlead-agent")
         logger.logLevel = logLevel
         if cleanup { return try cleanUp(logger) }
+        if plugins.installPlugins {
+            return try PluginInstaller.besideThisProgram(target: plugins.cniBinDir, logger: logger).run()
+        }
         let (reading, file) = try proxy.configuration()
         for note in reading.notes where note.severity == .warning { logger.warning("\(note)") }
         guard let configuration = reading.configuration else {

@@ -9,6 +9,13 @@ struct PluginFlags: ParsableArguments {
             """)
     var writeCniConf = false
 
+    @Flag(
+        help: """
+            Put the plugins that lie beside this program into --cni-bin-dir, and end; a plugin of another make keeps its \
+            name.
+            """)
+    var installPlugins = false
+
     @Option(help: ArgumentHelp("Where the container runtime looks for configurations.", valueName: "folder"))
     var cniConfDir = "/etc/cni/net.d"
 

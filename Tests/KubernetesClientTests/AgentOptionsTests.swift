@@ -72,4 +72,33 @@ import Testing
         let (_, said, isSuccess) = try configuration([option])
         #expect(!isSuccess && said.contains(message), "\(said)")
     }
+
+    /// The program lies beside the agent in the folder that both are built into.
+    @Test func `plugins are installed where they differ, and another make keeps its names`() throws {
+        let folder = try TemporaryFolder()
+        defer { withExtendedLifetime(folder) {} }
+        func install() throws -> ChildProcess.Captured {
+            try ChildProcess.capture(AgentTests.binary, ["--install-plugins", "--cni-bin-dir", "\(folder.path)/bin"])
+        }
+        let bin = try StateDirectory.open("\(folder.path)/bin", create: true)
+        try bin.replace("bridge", Array("of another make".utf8), mode: 0o755)
+        let first = try install()
+        #expect(first.status.isSuccess, "\(first.errorText)")
+        #expect(
+            first.errorText.contains(
+                "written=fairlead-cni, fairlead, bandwidth, host-local, loopback, portmap, ptp, static "))
+        for name in ["fairlead", "loopback"] { #expect(try bin.linkContent(name) == "fairlead-cni") }
+        #expect(try bin.read("bridge", limit: 100) == Array("of another make".utf8))
+        let version = try ChildProcess.capture(
+            "\(folder.path)/bin/fairlead", [], environment: ["CNI_COMMAND": "VERSION"], input: Array("{}".utf8))
+        #expect(version.text.contains("supportedVersions"), "\(version)")
+
+        let made = try bin.changeTime(of: "fairlead-cni")
+        #expect(try install().errorText.contains("written= "))
+        #expect(try bin.changeTime(of: "fairlead-cni") == made)
+        // What an older image left.
+        try bin.replace("fairlead-cni", Array("old".utf8), mode: 0o755)
+        #expect(try install().errorText.contains("written=fairlead-cni "))
+        #expect(try bin.changeTime(of: "fairlead-cni") != made)
+    }
 }
