@@ -141,7 +141,9 @@ public struct ProxyMetrics: Sendable {
     /// The page `/metrics/slis`: the answers about health, for service levels to be computed from.
     ///
     /// kube-proxy's has the start of the process only; the names are those of the components that have more.
-    public static func serviceLevelPage(startTime: Double, checks: [(name: String, answer: ProxyHealth.Answer)]) -> String {
+    public static func serviceLevelPage(startTime: Double, checks: [(name: String, answer: ProxyHealth.Answer)])
+        -> String
+    {
         var page = Exposition()
         page.gauge(
             "kubernetes_healthcheck", "The result of a check: 1 is good",

@@ -90,7 +90,9 @@ struct AgentCommand: AsyncParsableCommand {
     var denialLogGroup = DenialLog().group
 
     @Flag(
-        help: "Let other programs write to our nftables tables, and undo what they did; so it is before Linux 6.9 anyway.")
+        help:
+            "Let other programs write to our nftables tables, and undo what they did; so it is before Linux 6.9 anyway."
+    )
     var sharedTables = false
 
     @Flag(help: "Remove what the agent made on this node, and end; pods' own networks and the kernel's settings stay.")

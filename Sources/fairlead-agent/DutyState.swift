@@ -174,7 +174,10 @@ final class DutyState: Sendable {
 
     /// When the process began, as text, and for how many seconds it has been running.
     var uptime: (started: String, seconds: Int) {
-        (RFC3339.text(nanoseconds: start.wall / 1_000_000_000 * 1_000_000_000), Int((Moment.now.steady - start.steady).components.seconds))
+        (
+            RFC3339.text(nanoseconds: start.wall / 1_000_000_000 * 1_000_000_000),
+            Int((Moment.now.steady - start.steady).components.seconds)
+        )
     }
 
     /// The page of what service levels are computed from.

@@ -26,7 +26,8 @@ struct ProxyFlags: ParsableArguments {
     @Option(help: "Where to serve /healthz, /livez and /readyz; empty for nowhere (0.0.0.0:10256).")
     var healthzBindAddress: String?
 
-    @Option(help: "Where to serve /metrics and the other pages that /statusz names; empty for nowhere (127.0.0.1:10249).")
+    @Option(
+        help: "Where to serve /metrics and the other pages that /statusz names; empty for nowhere (127.0.0.1:10249).")
     var metricsBindAddress: String?
 
     @Option(help: "The port of --healthz-bind-address, where that names none; 0 for no such pages.")

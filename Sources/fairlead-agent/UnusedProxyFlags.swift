@@ -98,7 +98,9 @@ struct UnusedProxyFlags: ParsableArguments {
         }
     }
 
-    private static func number(_ value: Double) -> FieldValue { Int(exactly: value).map(FieldValue.integer) ?? .double(value) }
+    private static func number(_ value: Double) -> FieldValue {
+        Int(exactly: value).map(FieldValue.integer) ?? .double(value)
+    }
 }
 
 extension ArgumentHelp {

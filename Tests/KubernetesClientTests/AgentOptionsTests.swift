@@ -17,9 +17,11 @@ import Testing
         let (text, said, isSuccess) = try configuration([
             "--bind-address=2001:db8::1", "--bind-address-hard-fail", "--cluster_cidr=10.0.0.0/8",
             "--conntrack-max-per-core=0", "--conntrack-min", "7", "--conntrack-tcp-be-liberal=true",
-            "--conntrack-tcp-timeout-close-wait=1m", "--conntrack-tcp-timeout-established=2m", "--conntrack-udp-timeout=3s",
+            "--conntrack-tcp-timeout-close-wait=1m", "--conntrack-tcp-timeout-established=2m",
+            "--conntrack-udp-timeout=3s",
             "--conntrack-udp-timeout-stream=4s", "--detect-local-mode=InterfaceNamePrefix",
-            "--pod-interface-name-prefix=veth", "--pod-bridge-interface=br0", "--feature-gates=AllowServiceExternalIPs=false",
+            "--pod-interface-name-prefix=veth", "--pod-bridge-interface=br0",
+            "--feature-gates=AllowServiceExternalIPs=false",
             "--healthz-bind-address=", "--metrics-port=99", "--hostname-override=n", "--iptables-sync-period=40s",
             "--ipvs-sync-period=50s", "--kubeconfig=/x", "--master=https://192.0.2.1", "--masquerade_all=1",
             "--nodeport-addresses=10.1.0.0/16,10.2.0.0/16", "--nodeport-addresses", "10.3.0.0/16", "--oom-score-adj=-7",
@@ -27,7 +29,8 @@ import Testing
         ])
         #expect(isSuccess && said.isEmpty, "\(said)")
         for line in [
-            "bindAddress: 2001:db8::1", "bindAddressHardFail: true", "clusterCIDR: 10.0.0.0/8", "maxPerCore: 0", "min: 7",
+            "bindAddress: 2001:db8::1", "bindAddressHardFail: true", "clusterCIDR: 10.0.0.0/8", "maxPerCore: 0",
+            "min: 7",
             "tcpBeLiberal: true", "tcpCloseWaitTimeout: 1m", "tcpEstablishedTimeout: 2m", "udpTimeout: 3s",
             "udpStreamTimeout: 4s", "detectLocalMode: InterfaceNamePrefix", "interfaceNamePrefix: veth",
             "bridgeInterface: br0", "AllowServiceExternalIPs: false", "healthzBindAddress: \"\"",
@@ -43,9 +46,11 @@ import Testing
         "--boot-id-file=/x", "--config-sync-period=1m", "--iptables-localhost-nodeports", "--iptables-masquerade-bit=3",
         "--iptables-min-sync-period=2s", "--ipvs-exclude-cidrs=10.0.0.0/8", "--ipvs-min-sync-period=2s",
         "--ipvs-scheduler=rr", "--ipvs-strict-arp=true", "--ipvs-tcp-timeout=1m", "--ipvs-tcpfin-timeout=1m",
-        "--ipvs-udp-timeout=1m", "--kube-api-burst=200", "--kube-api-content-type=application/json", "--kube-api-qps=7.5",
+        "--ipvs-udp-timeout=1m", "--kube-api-burst=200", "--kube-api-content-type=application/json",
+        "--kube-api-qps=7.5",
         "--log-flush-frequency=1s", "--log-json-info-buffer-size=1Ki", "--log-json-split-stream",
-        "--log-text-info-buffer-size=1Ki", "--log-text-split-stream=true", "--logging-format=json", "--machine-id-file=/x",
+        "--log-text-info-buffer-size=1Ki", "--log-text-split-stream=true", "--logging-format=json",
+        "--machine-id-file=/x",
         "--profiling", "--show-hidden-metrics-for-version=1.35", "--vmodule=proxier=9",
     ])
     func `what changes nothing is taken, and named`(option: String) throws {
