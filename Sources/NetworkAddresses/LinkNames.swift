@@ -20,6 +20,12 @@ public struct MACAddress: Hashable, Comparable, Sendable {
         rawValue = seed & 0xfcff_ffff_ffff | 0x0200_0000_0000
     }
 
+    /// The IPv6 address that an interface of this address gives itself (RFC 4291, appendix A).
+    public var linkLocalAddress: IPv6Address {
+        let identifier = (rawValue >> 24 ^ 0x02_0000) << 40 | 0xff_fe00_0000 | rawValue & 0xff_ffff
+        return IPv6Address(rawValue: 0xfe80 << 112 | UInt128(identifier))
+    }
+
     public static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
 }
 

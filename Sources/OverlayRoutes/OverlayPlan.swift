@@ -45,8 +45,11 @@ public struct OverlayPlan: Hashable, Sendable {
         for peer in peers {
             entries.forwarding.insert(ForwardingEntry(peer.mac, to: peer.address, link: link))
             for cidr in peer.podCIDRs {
-                entries.routes.insert(Route(to: cidr, via: cidr.first, link: link, onLink: true, origin: .fairlead))
-                entries.neighbors.insert(Neighbor(cidr.first, mac: peer.mac, link: link))
+                // The kernel takes no IPv6 gateway that another route leads to by another link, as one to the pods of the
+                // whole cluster may (`ip6_route_check_nh_onlink`). A link-local one, nothing else can lead to.
+                let gateway = cidr.family == .ipv4 ? cidr.first : .v6(peer.mac.linkLocalAddress)
+                entries.routes.insert(Route(to: cidr, via: gateway, link: link, onLink: true, origin: .fairlead))
+                entries.neighbors.insert(Neighbor(gateway, mac: peer.mac, link: link))
             }
         }
         return entries

@@ -120,7 +120,11 @@ private struct Seen {
             nodes.flatMap { node in
                 let mac = macs[node.node]!
                 return ["fdb \(mac) \(node.address)"]
-                    + node.podCIDRs.flatMap { ["route \(IPPrefix($0)!)", "neigh \(IPPrefix($0)!.first) \(mac)"] }
+                    + node.podCIDRs.flatMap { text in
+                        let cidr = IPPrefix(text)!
+                        let gateway = cidr.family == .ipv4 ? cidr.first : .v6(mac.linkLocalAddress)
+                        return ["route \(cidr)", "neigh \(gateway) \(mac)"]
+                    }
             })
     }
 
@@ -382,6 +386,69 @@ private struct Seen {
         let inside = try first.inside { () throws(KernelError) in try RouteSocket.open() }
         let link = try inside.link(named: InterfaceName("eth0")!)
         #expect(link?.mtu == (overlay == .crossSubnet ? 1450 : 1500))
+    }
+
+    /// Node 3 moves to another network, behind the router that all nodes have as their gateway.
+    @Test func `neighbours are reached directly, and a node behind a router through the tunnel`() throws {
+        let lab = LabUnderTest()
+        defer { lab.down() }
+        let up = try lab.lab("up", "--nodes", "3", "--overlay", "cross-subnet")
+        try #require(up.status.isSuccess, "\(up.errorText)")
+        try lab.apply(pods)
+        let state = try lab.state()
+        func run(_ command: String, in namespace: String) throws {
+            let outcome = try ChildProcess.capture("ip", ["-n", namespace] + command.split(separator: " ").map(String.init))
+            try #require(outcome.status.isSuccess, "\(command): \(outcome.errorText)")
+        }
+        let router = try #require(try lab.namespaces().first { $0.hasSuffix("-underlay") })
+        let third = try #require(state.node(named: "node-3"))
+        for (old, new) in [("172.30.0", "172.30.1"), ("fd00:172:30:", "fd00:172:30:1:")] {
+            let (length, dot) = old.contains(":") ? (64, ":") : (24, ".")
+            try run("addr add \(new)\(dot)1/\(length) dev underlay nodad", in: router)
+            try run("addr del \(old)\(dot)13/\(length) dev eth0", in: third.namespaceName)
+            try run("addr add \(new)\(dot)13/\(length) dev eth0 nodad", in: third.namespaceName)
+            try run("route replace default via \(new)\(dot)1", in: third.namespaceName)
+        }
+        try StateDirectory.open(state.manifestsPath, create: false).replace(
+            "Node_node-3.yaml",
+            Array(
+                """
+                apiVersion: v1
+                kind: Node
+                metadata: {name: node-3}
+                spec: {podCIDRs: [10.244.3.0/24, 'fd00:10:244:3::/64']}
+                status:
+                  addresses: [{type: InternalIP, address: 172.30.1.13}, {type: InternalIP, address: 'fd00:172:30:1::13'}]
+                """.utf8))
+        func ways(_ node: LabNode) throws -> [String: String] {
+            let routes = try node.inside { () throws(KernelError) in try RouteSocket.open() }
+            let names = Dictionary(uniqueKeysWithValues: try routes.links().map { ($0.index, $0.name.description) })
+            return Dictionary(
+                uniqueKeysWithValues: try routes.routes(origin: .fairlead).filter { $0.gateway != nil }.map {
+                    ("\($0.destination)", names[$0.link]!)
+                })
+        }
+        /// By which device the networks of a node's pods are reached.
+        func way(_ device: String, to number: Int) -> [String: String] {
+            ["10.244.\(number).0/24": device, "fd00:10:244:\(number)::/64": device]
+        }
+        let expected = [
+            way("eth0", to: 2).merging(way("fairlead.1", to: 3)) { $1 },
+            way("eth0", to: 1).merging(way("fairlead.1", to: 3)) { $1 },
+            way("fairlead.1", to: 1).merging(way("fairlead.1", to: 2)) { $1 },
+        ]
+        for (node, expected) in zip(state.nodes, expected) {
+            let deadline = ContinuousClock.now + .seconds(30)
+            while try ways(node) != expected, ContinuousClock.now < deadline { usleep(50_000) }
+            #expect(try ways(node) == expected, "\(node.name)")
+        }
+        for (from, to) in [(0, 1), (0, 2), (2, 0), (1, 2)] {
+            for family in AddressFamily.allCases {
+                let target = SocketAddress(try state.pods[to].address(family), Port(8080)!)
+                let answer = try state.pods[from].inside { () throws(KernelError) in try Probe.answer(.tcp, target) }
+                #expect(answer == "p\(to + 1)", "\(family): \(from + 1) to \(to + 1)")
+            }
+        }
     }
 }
 

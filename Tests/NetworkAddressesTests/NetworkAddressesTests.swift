@@ -63,6 +63,7 @@ import Testing
         #expect(MACAddress("02:42:AC:11:00:02")?.description == "02:42:ac:11:00:02")
         #expect(MACAddress("02:42:ac:11:00") == nil && MACAddress("02:42:ac:11:00:0") == nil)
         #expect(MACAddress(locallyAdministered: .max).bytes[0] & 3 == 2)
+        #expect(MACAddress("fa:01:12:34:56:78")?.linkLocalAddress == IPv6Address("fe80::f801:12ff:fe34:5678"))
     }
 
     @Test func `ports and protocols`() {

@@ -24,9 +24,13 @@ private func plan(
     overlayPlan(nodes: nodes, on: "n1", underlay: underlay, configuration: .init(mode: mode))
 }
 
-private func tunnelled(_ cidr: String) -> Route {
+/// The address that the tunnel end of a node gives itself.
+private func tunnelEnd(of node: String) -> IPAddress { .v6(tunnelAddress(of: node).linkLocalAddress) }
+
+private func tunnelled(_ cidr: String, to node: String = "n2") -> Route {
     let cidr = IPPrefix(cidr)!
-    return Route(to: cidr, via: cidr.first, link: 7, onLink: true, origin: .fairlead)
+    return Route(
+        to: cidr, via: cidr.family == .ipv4 ? cidr.first : tunnelEnd(of: node), link: 7, onLink: true, origin: .fairlead)
 }
 
 private func direct(_ cidr: String, _ hop: String) -> Route {
@@ -46,7 +50,7 @@ private func direct(_ cidr: String, _ hop: String) -> Route {
         #expect(
             entries.neighbors == [
                 Neighbor(IPAddress("10.244.2.0")!, mac: mac, link: 7),
-                Neighbor(IPAddress("fd00:10:244:2::")!, mac: mac, link: 7),
+                Neighbor(tunnelEnd(of: "n2"), mac: mac, link: 7),
             ])
         #expect(entries.forwarding == [ForwardingEntry(mac, to: IPAddress("172.30.0.12")!, link: 7)])
         #expect(plan.notes.isEmpty)
@@ -96,7 +100,7 @@ private func direct(_ cidr: String, _ hop: String) -> Route {
         #expect(
             plan.entries(on: 7).routes == [
                 direct("10.244.2.0/24", "172.30.0.12"), direct("fd00:10:244:2::/64", "fd00:172:30::12"),
-                tunnelled("10.244.3.0/24"), tunnelled("fd00:10:244:3::/64"),
+                tunnelled("10.244.3.0/24"), tunnelled("fd00:10:244:3::/64", to: "n3"),
             ])
     }
 

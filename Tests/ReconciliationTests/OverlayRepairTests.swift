@@ -79,6 +79,19 @@ import Testing
         return "\(text(sorted[sorted.count / 2])), at most \(text(sorted.last!))"
     }
 
+    /// As a data centre has whose routers know the cluster's networks.
+    @Test func `a route of another's to all pods is in nobody's way`() async throws {
+        let bed = try NodeBed()
+        let eth0 = try #require(try bed.routes.link(named: InterfaceName("eth0")!))
+        let everywhere = ["10.244.0.0/16", "fd00:10:244::/48"].map { Route(to: IPPrefix($0)!, link: eth0.index) }
+        for route in everywhere { try bed.routes.add(route) }
+        let agent = try bed.reconciler([.overlay])
+        let report = await agent.apply(objects(.set(.node(node(1))), .set(.node(node(2))), .synced))
+        #expect(report.isSynced && report.errors == [])
+        #expect(try bed.overlay() == entries(2))
+        #expect(try Set(bed.routes.routes()).isSuperset(of: everywhere))
+    }
+
     @Test func `checksums are left to the hardware or not, as it is said, also by a device made anew`() async throws {
         let bed = try NodeBed()
         let features = try bed.namespace.withEntered { () throws(KernelError) in try LinkFeatures.open() }

@@ -60,7 +60,7 @@ func entries(_ numbers: Int...) -> Set<String> {
             let mac = tunnelAddress(of: "n\(number)")
             return [
                 "route 10.244.\(number).0/24 via 10.244.\(number).0", "neigh 10.244.\(number).0 \(mac)",
-                "route fd00:10:244:\(number)::/64 via fd00:10:244:\(number)::", "neigh fd00:10:244:\(number):: \(mac)",
+                "route fd00:10:244:\(number)::/64 via \(mac.linkLocalAddress)", "neigh \(mac.linkLocalAddress) \(mac)",
                 "fdb \(mac) 172.30.0.1\(number)",
             ]
         })
