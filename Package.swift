@@ -21,9 +21,9 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
     ],
     targets: [
-        // MARK: - C libraries: module maps and shims only
+        // MARK: - C libraries: module maps and shims; of libmnl also what it does, for Debian has no archive of it
 
-        .systemLibrary(name: "CLibMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
+        .target(name: "CLibMnl"),
         .systemLibrary(name: "CLibNftnl", pkgConfig: "libnftnl", providers: [.apt(["libnftnl-dev"])]),
         .systemLibrary(
             name: "CLibNl", pkgConfig: "libnl-route-3.0", providers: [.apt(["libnl-3-dev", "libnl-route-3-dev"])]),
@@ -112,13 +112,15 @@ let package = Package(
                 "PodAttachment", "KernelInterface", "LeaseStore",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
-            // Runtimes start it once per pod operation, often with its pages cold. Without symbols it is half the size;
-            // at a fixed address the loader has no 25,000 pointers to adjust, and nothing to export or share with.
+            // Runtimes start it once per pod operation, often with its pages cold. Static, so that it is one file that
+            // needs nothing of the node it is copied to, and that no loader has to bind together; without symbols it is
+            // half the size. GNU's linkers warn of functions in libnl that nobody calls, LLVM's does not; the warning it
+            // is told to leave out is of the `-pie` that `-static` takes the meaning of.
             linkerSettings: [
                 .unsafeFlags(
                     [
-                        "-Xlinker", "-s", "-Xlinker", "--no-export-dynamic", "-Xclang-linker", "-no-pie",
-                        "-Xclang-linker", "-static-libgcc",
+                        "-Xlinker", "-s", "-use-ld=lld", "-Xclang-linker", "-static",
+                        "-Xclang-linker", "-Wno-unused-command-line-argument",
                     ], .when(configuration: .release))
             ]),
         .executableTarget(
@@ -239,7 +241,8 @@ let package = Package(
 
 // Every target of ours speaks Swift 6 and proves its memory safety; the fence around what cannot is KernelInterface.
 let unsafeTargets: Set<String> = ["KernelInterface"]
-for target in package.targets where target.type != .system && target.name != "CLinux" {
+let cTargets: Set<String> = ["CLibMnl", "CLinux"]
+for target in package.targets where target.type != .system && !cTargets.contains(target.name) {
     var settings: [SwiftSetting] = [
         .swiftLanguageMode(.v6),
         .enableUpcomingFeature("ExistentialAny"),

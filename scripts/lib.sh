@@ -43,7 +43,7 @@ need_swift() {
 }
 
 # Makes release builds take in the netlink libraries and the C++ runtime whole: looking for eight shared libraries and
-# binding them together is half the time that a plugin takes to start. Debian has no archive of libmnl, which stays out.
+# binding them together is half the time that a plugin takes to start, and `fairlead-cni` is to need none of them.
 link_archives() {
     local folder=$root/.build/archives package library found
     mkdir -p "$folder"

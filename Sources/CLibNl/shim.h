@@ -1,7 +1,7 @@
 // libnl-3 and libnl-route-3: rtnetlink sockets, links, addresses, routes and neighbours.
 //
 // Both libraries show the kernel's <linux/netlink.h>. Through CLibMnl it has one owner, and Swift one `nlmsghdr`.
-#include "../CLibMnl/shim.h"
+#include "../CLibMnl/include/shim.h"
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <netlink/msg.h>

@@ -1,2 +1,0 @@
-// libmnl: netlink message batches for nftables.
-#include <libmnl/libmnl.h>
