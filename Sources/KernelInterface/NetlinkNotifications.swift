@@ -41,7 +41,7 @@ extension NetlinkSocket.State {
         let (descriptor, dontWait) = (mnl_socket_get_fd(socket), Int32(MSG_DONTWAIT))
         guard waitUntilReadable(descriptor, timeout: timeout) else { return true }
         while true {
-            let received = buffer.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress, $0.count, dontWait) }
+            let received = recv(descriptor, buffer.baseAddress, buffer.count, dontWait)
             if received < 0 {
                 switch errno {
                 case EAGAIN: return isWhole

@@ -17,15 +17,19 @@ struct NetlinkSocket: ~Copyable, Sendable {
     struct State: ~Copyable, @unchecked Sendable {
         let socket: OpaquePointer
         var sequence: UInt32
-        /// Longer than the longest datagram the kernel makes for a dump (32 KiB).
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        /// Longer than the longest datagram the kernel makes for a dump (32 KiB). Left as it comes: to fill it with
+        /// zeros would cost a short process more than all that it reads.
+        let buffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: 1 << 16)
 
         init(socket: OpaquePointer, sequence: UInt32) {
             self.socket = socket
             self.sequence = sequence
         }
 
-        deinit { mnl_socket_close(socket) }
+        deinit {
+            mnl_socket_close(socket)
+            buffer.deallocate()
+        }
     }
 
     private init(owning socket: OpaquePointer) {
@@ -119,7 +123,7 @@ extension NetlinkSocket.State {
         var end: Acknowledgement?
         while end == nil {
             let received = try Self.call {
-                buffer.withUnsafeMutableBytes { mnl_socket_recvfrom(socket, $0.baseAddress, $0.count) }
+                mnl_socket_recvfrom(socket, buffer.baseAddress, buffer.count)
             }
             do throws(DecodeError) {
                 try buffer.span.extracting(first: received).forEachMessage { header, message throws(DecodeError) in

@@ -12,6 +12,8 @@ internal import SystemPackage
 // Sendable: the handle is a descriptor and constants, and a socket belongs to one actor or thread at a time.
 public struct NftablesSocket: ~Copyable, @unchecked Sendable {
     private let handle: OpaquePointer
+    /// For one datagram of the kernel's. Left as it comes, for it need not be zero.
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 16)
 
     private static let sent = Atomic<Int>(0)
 
@@ -20,7 +22,10 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
 
     private init(owning handle: OpaquePointer) { self.handle = handle }
 
-    deinit { mnl_socket_close(handle) }
+    deinit {
+        mnl_socket_close(handle)
+        buffer.deallocate()
+    }
 
     /// Opens a socket in the calling thread's network namespace.
     public static func open() throws(KernelError) -> NftablesSocket {
@@ -128,25 +133,16 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
     private func receive(
         operation: String, _ body: (UnsafePointer<nlmsghdr>) throws(KernelError) -> Void
     ) throws(KernelError) {
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        let count = buffer.withUnsafeMutableBytes { mnl_socket_recvfrom(handle, $0.baseAddress, $0.count) }
+        let count = mnl_socket_recvfrom(handle, buffer.baseAddress, buffer.count)
         guard count >= 0 else {
             if errno == EINTR { return }
             throw lastError(operation)
         }
-        do {
-            try buffer.withUnsafeBytes { bytes in
-                var remaining = Int32(count)
-                var header = bytes.baseAddress!.assumingMemoryBound(to: nlmsghdr.self)
-                while mnl_nlmsg_ok(header, remaining) {
-                    try body(header)
-                    header = UnsafePointer(mnl_nlmsg_next(header, &remaining)!)
-                }
-            }
-        } catch let error as KernelError {
-            throw error
-        } catch {
-            preconditionFailure("only KernelError is thrown above")
+        var remaining = Int32(count)
+        var header = UnsafePointer(buffer.baseAddress!.assumingMemoryBound(to: nlmsghdr.self))
+        while mnl_nlmsg_ok(header, remaining) {
+            try body(header)
+            header = UnsafePointer(mnl_nlmsg_next(header, &remaining)!)
         }
     }
 

@@ -120,20 +120,25 @@ extension RouteSocket {
     /// caller with a socket of the peer's namespace does that better there.
     ///
     /// Equivalent to `ip link add END type veth peer PEER netns NS`. The corresponding message is `RTM_NEWLINK`.
+    ///
+    /// - Returns: this end, whose `peerIndex` is the other's number there, before it is up and in its bridge; nil where
+    ///   the kernel does not say (before Linux 6.2).
+    @discardableResult
     public func addVeth(
         _ end: NewLink, peer: NewLink, in peerNamespace: borrowing NetworkNamespace
-    ) throws(KernelError) {
-        try addVeth(end, peer: peer, peerNamespace: peerNamespace.descriptor.rawValue)
-        guard peer.isUp else { return }
+    ) throws(KernelError) -> Link? {
+        let made = try addVeth(end, peer: peer, peerNamespace: peerNamespace.descriptor.rawValue)
+        guard peer.isUp else { return made }
         try undoing(end) { () throws(KernelError) in
             let there = try peerNamespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
             try there.raise(peer.name)
         }
+        return made
     }
 
     /// Makes a veth pair with both ends in this namespace.
     public func addVeth(_ end: NewLink, peer: NewLink) throws(KernelError) {
-        try addVeth(end, peer: peer, peerNamespace: nil)
+        _ = try addVeth(end, peer: peer, peerNamespace: nil)
         guard peer.isUp else { return }
         try undoing(end) { () throws(KernelError) in try raise(peer.name) }
     }
@@ -156,14 +161,14 @@ extension RouteSocket {
         }
     }
 
-    private func addVeth(_ end: NewLink, peer: NewLink, peerNamespace: Int32?) throws(KernelError) {
+    private func addVeth(_ end: NewLink, peer: NewLink, peerNamespace: Int32?) throws(KernelError) -> Link? {
         let operation = "add link \(end.name) with peer \(peer.name)"
         guard peer.bridge == nil else {
             // The kernel ignores a master in the peer's half, and nothing asked for is left out silently.
             throw KernelError(
                 operation: operation, errno: .invalidArgument, kernelMessage: "the peer cannot join a bridge at once")
         }
-        try add(end, rtnl_link_veth_alloc(), for: operation) { object in
+        return try add(end, rtnl_link_veth_alloc(), for: operation) { object in
             let other = rtnl_link_veth_get_peer(object)!
             defer { nl_object_put(other) }
             var down = peer
@@ -191,15 +196,19 @@ extension RouteSocket {
         }
     }
 
+    /// - Returns: what the kernel says that it made, which saves asking for its number.
+    @discardableResult
     private func add(
         _ link: NewLink, _ object: OpaquePointer!, for operation: String, _ describe: (OpaquePointer) -> Void
-    ) throws(KernelError) {
+    ) throws(KernelError) -> Link? {
         let request = try Libnl.request(about: object, for: operation) {
             link.describe(to: $0)
             describe($0)
-            return rtnl_link_build_add_request($0, NLM_F_CREATE | NLM_F_EXCL, $1)
+            return rtnl_link_build_add_request($0, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, $1)
         }
-        try socket.exchange(request, for: operation)
+        var made: Link?
+        try socket.exchange(request, for: operation) { _, message in made = Link(message: message) ?? made }
+        return made
     }
 
     /// Changes what `change` names about a link, all in one message.

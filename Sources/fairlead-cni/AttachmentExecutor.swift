@@ -256,10 +256,13 @@ struct AttachmentExecutor: ~Copyable {
         }
     }
 
-    private func makeVeth(_ hostEnd: VethEnd, _ podEnd: VethEnd, bridge: Int32?) throws(KernelError) {
+    private mutating func makeVeth(_ hostEnd: VethEnd, _ podEnd: VethEnd, bridge: Int32?) throws(KernelError) {
         let end = NewLink(hostEnd.name, mac: hostEnd.mac, mtu: hostEnd.mtu, isUp: true, bridge: bridge)
         let peer = NewLink(podEnd.name, mac: podEnd.mac, mtu: podEnd.mtu)
-        try host.addVeth(end, peer: peer, in: pod.namespace)
+        // Where the kernel does not say, they are looked up when a step names them.
+        guard let made = try host.addVeth(end, peer: peer, in: pod.namespace) else { return }
+        indices[.host(hostEnd.name)] = made.index
+        indices[.pod(podEnd.name)] = made.peerIndex
     }
 
     /// Has a step taken back that failed: the kernel may have done it and only the answer was lost.
