@@ -2,13 +2,17 @@
 #include "CLinux.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -20,6 +24,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 int fairlead_setns(int fd, int kind) { return setns(fd, kind); }
@@ -38,6 +43,43 @@ const int fairlead_O_TMPFILE = O_TMPFILE;
 long fairlead_getdents64(int fd, void *buffer, unsigned long size) { return getdents64(fd, buffer, size); }
 int fairlead_memfd_create(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 int fairlead_pipe(int *ends) { return pipe2(ends, O_CLOEXEC); }
+
+static long milliseconds_since_boot(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void only_interrupt(int signal) { (void)signal; }
+
+// Waiting in the kernel, where the next in turn goes on in the moment that the lock is free; who looks again and again
+// finds it free some milliseconds later, a dozen times in a crowd. A signal of this thread's own ends the wait.
+int fairlead_flock(int fd, int operation, long milliseconds) {
+    if (flock(fd, operation | LOCK_NB) == 0) return 0;
+    if (errno != EWOULDBLOCK && errno != EINTR) return -1;
+    const int number = SIGRTMAX - 2;
+    sigset_t own;
+    sigemptyset(&own);
+    sigaddset(&own, number);
+    struct sigaction interrupt = {.sa_handler = only_interrupt};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = number};
+    event._sigev_un._tid = gettid();
+    timer_t timer;
+    if (milliseconds <= 0) return errno = ETIMEDOUT, -1;
+    if (sigaction(number, &interrupt, NULL) || pthread_sigmask(SIG_UNBLOCK, &own, NULL)) return -1;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer)) return -1;
+    // Again and again: the first may come before the wait has begun.
+    struct itimerspec times = {
+        .it_value = {milliseconds / 1000, milliseconds % 1000 * 1000000}, .it_interval = {0, 10000000}};
+    timer_settime(timer, 0, &times, NULL);
+    long deadline = milliseconds_since_boot() + milliseconds;
+    int result = flock(fd, operation);
+    while (result != 0 && errno == EINTR && milliseconds_since_boot() < deadline) result = flock(fd, operation);
+    int code = errno == EINTR ? ETIMEDOUT : errno;
+    timer_delete(timer);
+    errno = code;
+    return result;
+}
 
 static int transmit_checksum(int fd, const char *link, struct ethtool_value *value) {
     struct ifreq request = {0};

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import SystemPackage
 
@@ -5,19 +6,13 @@ import SystemPackage
 public struct FileLock: ~Copyable, Sendable {
     private let descriptor: Descriptor
 
-    init(locking file: consuming Descriptor, timeout: Duration, for operation: String) throws(KernelError) {
-        let deadline = ContinuousClock.now + timeout
-        // flock has no timeout of its own. Short waits first, because a lease is written in less than a millisecond.
-        var pause = Duration.microseconds(100)
-        while flock(file.rawValue, LOCK_EX | LOCK_NB) != 0 {
-            let code = Errno(rawValue: errno)
-            guard code == .wouldBlock || code == .interrupted else {
-                throw KernelError(operation: operation, errno: code)
-            }
-            let now = ContinuousClock.now
-            guard now < deadline else { throw KernelError(operation: operation, errno: .timedOut) }
-            usleep(UInt32(min(pause, deadline - now).microseconds))
-            pause = min(pause * 2, .milliseconds(5))
+    /// - Parameter shared: Whether others may have a shared one at the same time.
+    init(
+        locking file: consuming Descriptor, shared: Bool = false, timeout: Duration, for operation: String
+    ) throws(KernelError) {
+        let milliseconds = Int(timeout.pollMilliseconds)
+        guard fairlead_flock(file.rawValue, shared ? LOCK_SH : LOCK_EX, milliseconds) == 0 else {
+            throw KernelError(operation: operation, errno: Errno(rawValue: errno))
         }
         descriptor = file
     }

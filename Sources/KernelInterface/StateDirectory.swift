@@ -167,13 +167,16 @@ public struct StateDirectory: ~Copyable, Sendable {
     /// Takes the lock named `name`, made when missing; `ETIMEDOUT` where another holds it all the time.
     ///
     /// The corresponding C function is `flock`: the lock ends with its value, and with the process.
-    public func lock(_ name: String, timeout: Duration) throws(KernelError) -> FileLock {
+    ///
+    /// - Parameter shared: Whether others may have a shared one at the same time.
+    public func lock(_ name: String, shared: Bool = false, timeout: Duration) throws(KernelError) -> FileLock {
         let operation = "lock \(path)/\(name)"
         try FileName.check(name, for: operation)
         // For reading: on a filesystem that has become read-only what is there can still be locked.
         let flags = O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK
         return try FileLock(
-            locking: descriptor.open(name, flags, mode: 0o644, for: operation), timeout: timeout, for: operation)
+            locking: descriptor.open(name, flags, mode: 0o644, for: operation), shared: shared, timeout: timeout,
+            for: operation)
     }
 }
 

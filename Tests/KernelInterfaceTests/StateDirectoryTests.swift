@@ -1,5 +1,6 @@
 import Glibc
 import KernelInterface
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -154,6 +155,48 @@ import Testing
         }
     }
 
+    @Test func `shared locks are beside each other, and beside no other`() throws {
+        try withTemporaryDirectory { path in
+            let directory = try StateDirectory.open(path, create: false)
+            let first = try directory.lock("lock", shared: true, timeout: .zero)
+            let second = try directory.lock("lock", shared: true, timeout: .zero)
+            #expect(errno { try directory.lock("lock", timeout: .milliseconds(30)) } == .timedOut)
+            _ = consume first
+            #expect(errno { try directory.lock("lock", timeout: .milliseconds(30)) } == .timedOut)
+            _ = consume second
+            let alone = try directory.lock("lock", timeout: .zero)
+            #expect(errno { try directory.lock("lock", shared: true, timeout: .milliseconds(30)) } == .timedOut)
+            _ = consume alone
+        }
+    }
+
+    @Test func `of a crowd at a lock one has it at a time, and each gets its turns`() async throws {
+        let path = "/tmp/fairlead-crowd-\(getpid())"
+        let directory = try StateDirectory.open(path, create: true)
+        defer {
+            let parent = try? StateDirectory.open("/tmp", create: false)
+            _ = try? parent?.removeSubdirectory("fairlead-crowd-\(getpid())")
+        }
+        let most = try await withThrowingTaskGroup(of: Int.self) { group in
+            let inside = Counter()
+            for _ in 0..<8 {
+                group.addTask {
+                    let own = try StateDirectory.open(path, create: false)
+                    for _ in 0..<100 {
+                        let lock = try own.lock("lock", timeout: .seconds(60))
+                        inside.enter()
+                        inside.leave()
+                        _ = consume lock
+                    }
+                    return inside.most
+                }
+            }
+            return try await group.reduce(0, max)
+        }
+        #expect(most == 1)
+        #expect(try directory.entries() == ["lock"])
+    }
+
     @Test func `who waits gets the lock when it is free`() async throws {
         let path = "/tmp/fairlead-lock-\(getpid())"
         defer {
@@ -182,4 +225,20 @@ import Testing
             try child.wait()
         }
     }
+}
+
+/// How many are in a place at a time.
+private final class Counter: Sendable {
+    private let state = Mutex((now: 0, most: 0))
+
+    var most: Int { state.withLock { $0.most } }
+
+    func enter() {
+        state.withLock { state in
+            state.now += 1
+            state.most = max(state.most, state.now)
+        }
+    }
+
+    func leave() { state.withLock { $0.now -= 1 } }
 }

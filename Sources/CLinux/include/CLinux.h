@@ -27,6 +27,9 @@ long fairlead_getdents64(int fd, void *buffer, unsigned long size);
 int fairlead_memfd_create(const char *name);
 // Both ends closed on exec.
 int fairlead_pipe(int *ends);
+// flock with an end: -1 with ETIMEDOUT where another has had the lock for so long. Timers of one thread (SIGEV_THREAD_ID)
+// and signals of more than 31 are macros that Swift does not see.
+int fairlead_flock(int fd, int operation, long milliseconds);
 
 // MARK: - Sockets and events
 
