@@ -87,6 +87,19 @@ public struct BridgedAttachment: Sendable {
         return steps + podSteps + (try gatewaySteps()) + routeSteps + awaitingSteps
     }
 
+    /// Whether something of it is the node's part, which other pods share: the bridge, its addresses, a VLAN's interface.
+    ///
+    /// Who makes that, and takes it back where the attachment fails, must be alone meanwhile.
+    public func makesNodesPart() throws(CNIError) -> Bool {
+        try steps().contains { step in
+            switch step.undo {
+            case .removeLink(let name): name != hostInterface
+            case .removeBridge, .removeAddress, .addAddress: true
+            case nil: false
+            }
+        }
+    }
+
     private var bridgeSteps: [Step] {
         let name = configuration.bridge
         var steps: [Step] = []

@@ -6,9 +6,10 @@ import PodAttachment
 /// Something that a node holds for attachments besides their interfaces, and finds again by their names alone.
 protocol NodeState {
     /// Removes what there is of an attachment; there need be nothing.
-    static func remove(_ request: AttachmentRequest) throws(CNIError)
+    static func remove(_ request: AttachmentRequest, in filter: PacketFilter) throws(CNIError)
     /// Removes what there is of the network's attachments that are not in `valid`.
-    static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError)
+    static func collectGarbage(
+        of network: String, except valid: Set<AttachmentID>, in filter: PacketFilter) throws(CNIError)
 }
 
 extension AttachmentRequest {
@@ -38,7 +39,7 @@ extension AttachmentExecutor {
         try run("masquerade the pod's addresses") { () throws(CNIError) in
             try Masquerade.add(sources, for: request.tag)
         } undo: { () throws(CNIError) in
-            try Masquerade.remove(request)
+            try Masquerade.remove(request, in: PacketFilter())
         }
     }
 
@@ -62,9 +63,12 @@ func detach(
     last: () throws(CNIError) -> Void = {}
 ) throws(CNIError) {
     var cleanup = Cleanup()
-    for state in states { cleanup.run { () throws(CNIError) in try state.remove(request) } }
+    let filter = PacketFilter()
+    for state in states { cleanup.run { () throws(CNIError) in try state.remove(request, in: filter) } }
     // The interfaces before the addresses: one must not be given to another while somebody can still use it.
-    try removeInterfaces(of: request, hostInterface: hostInterface)
+    try withExtendedLifetime(filter) { () throws(CNIError) in
+        try removeInterfaces(of: request, hostInterface: hostInterface)
+    }
     cleanup.run(last)
     cleanup.run { () throws(CNIError) in
         if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).delete(request) }
@@ -83,7 +87,10 @@ func detachUnlisted(
     let valid = try request.configuration.validAttachments()
     let network = request.configuration.name
     var cleanup = Cleanup()
-    for state in states { cleanup.run { () throws(CNIError) in try state.collectGarbage(of: network, except: valid) } }
+    let filter = PacketFilter()
+    for state in states {
+        cleanup.run { () throws(CNIError) in try state.collectGarbage(of: network, except: valid, in: filter) }
+    }
     cleanup.run { () throws(CNIError) in try interfaces(valid) }
     cleanup.run { () throws(CNIError) in
         if let type = try request.configuration.addressPlugin() { try AddressDelegate(type).collectGarbage(request) }

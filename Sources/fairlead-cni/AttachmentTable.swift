@@ -6,37 +6,36 @@ import PodAttachment
 import SystemPackage
 
 /// A table of the packet filter that holds something for each attachment.
-struct AttachmentTable: ~Copyable {
+struct AttachmentTable {
     let frame: Ruleset
-    private let socket: NftablesSocket
+    private let filter: PacketFilter
 
-    /// Opens the table of the calling thread's namespace, whether it is there or not.
-    static func open(_ frame: Ruleset) throws(CNIError) -> AttachmentTable {
-        let socket = try kernel { () throws(KernelError) in try NftablesSocket.open() }
-        return AttachmentTable(frame: frame, socket: socket)
-    }
-
-    private init(frame: Ruleset, socket: consuming NftablesSocket) {
+    /// The table of the calling thread's namespace, whether it is there or not.
+    init(_ frame: Ruleset, in filter: PacketFilter = PacketFilter()) {
         self.frame = frame
-        self.socket = socket
+        self.filter = filter
     }
 
     /// The whole table; nil where there is none.
     func observe() throws(CNIError) -> Ruleset? {
-        try kernel { () throws(KernelError) in try socket.observe(frame.table) }
+        try kernel { () throws(KernelError) in
+            try filter.use { socket throws(KernelError) in try socket.observe(frame.table) }
+        }
     }
 
     /// The table with only those elements that have the keys of `part`.
     func observe(keysOf part: Contribution) throws(CNIError) -> Ruleset? {
         try kernel { () throws(KernelError) in
-            guard var table = try socket.observe(frame.table, elements: false) else { return nil }
-            for member in part.members {
-                guard let element = try socket.element(member.element.key, of: member.set, in: frame.table) else {
-                    continue
+            try filter.use { socket throws(KernelError) in
+                guard var table = try socket.observe(frame.table, elements: false) else { return nil }
+                for member in part.members {
+                    guard let element = try socket.element(member.element.key, of: member.set, in: frame.table) else {
+                        continue
+                    }
+                    table.sets[member.set]?.elements[element.key] = element
                 }
-                table.sets[member.set]?.elements[element.key] = element
+                return table
             }
-            return table
         }
     }
 
@@ -57,7 +56,7 @@ struct AttachmentTable: ~Copyable {
             attemptsLeft -= 1
             let changes = try decide()
             do throws(KernelError) {
-                return try socket.apply(changes, to: frame.table)
+                return try apply(changes)
             } catch  where attemptsLeft > 0 && Self.collisions.contains(error.errno) {
                 // What was looked at has changed: the kernel refused the whole batch, and the next look decides.
                 continue
@@ -97,11 +96,13 @@ struct AttachmentTable: ~Copyable {
         for change in before.removing(where: isGone) { after.apply(change) }
         for chain in after.unusedChains(frame: frame) {
             // Where it is in use again, or another process has removed it, it is no concern of ours.
-            try? kernel { () throws(KernelError) in
-                try socket.apply([.replaceRules([], chain: chain), .removeChain(chain)], to: frame.table)
-            }
+            try? apply([.replaceRules([], chain: chain), .removeChain(chain)])
         }
         return before
+    }
+
+    private func apply(_ changes: [Change]) throws(KernelError) {
+        try filter.use { socket throws(KernelError) in try socket.apply(changes, to: frame.table) }
     }
 
     /// Fails where the table lacks something of its frame or of an attachment's part.

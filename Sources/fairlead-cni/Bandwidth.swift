@@ -47,12 +47,14 @@ enum Bandwidth: NodeState {
     }
 
     /// Removes what does not go with the pod's veth.
-    static func remove(_ request: AttachmentRequest) throws(CNIError) {
+    static func remove(_ request: AttachmentRequest, in filter: PacketFilter = PacketFilter()) throws(CNIError) {
         let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
         _ = try removeLink(request.attachment.intermediateBlock, from: host)
     }
 
-    static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {
+    static func collectGarbage(
+        of network: String, except valid: Set<AttachmentID>, in filter: PacketFilter = PacketFilter()
+    ) throws(CNIError) {
         try collectInterfaces(of: network, kind: .other("ifb"), except: valid)
     }
 

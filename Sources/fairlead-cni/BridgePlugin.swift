@@ -22,28 +22,41 @@ struct BridgePlugin: Plugin {
             var leased = AttachmentResult()
             if let type = configuration.addressPlugin { leased = try executor.lease(AddressDelegate(type), request) }
             // Held to the end: an ADD that fails removes the bridge it made, and must not remove it under another ADD
-            // that has just seen it.
-            let lock = try lock(configuration)
-            let result = try executor.attempt { executor throws(CNIError) in
-                try attach(request, configuration, leased: leased, &executor)
+            // that has just seen it. Where the bridge is as it should be, nobody keeps anybody waiting.
+            var lock = try lock(configuration, shared: true)
+            var plan = try plan(request, configuration, leased: leased, executor)
+            if try plan.makesNodesPart() {
+                _ = consume lock
+                lock = try self.lock(configuration, shared: false)
+                // Another may have made it meanwhile.
+                plan = try self.plan(request, configuration, leased: leased, executor)
+            }
+            let result = try executor.attempt { [plan] executor throws(CNIError) in
+                try attach(request, configuration, plan, &executor)
             }
             _ = consume lock
             return result
         }
     }
 
-    private func attach(
+    private func plan(
         _ request: AttachmentRequest, _ configuration: BridgeConfiguration, leased: AttachmentResult,
-        _ executor: inout AttachmentExecutor
-    ) throws(CNIError) -> AttachmentResult {
-        let underlay = configuration.mtu == nil ? try executor.underlay() : nil
-        let plan = try BridgedAttachment(
+        _ executor: borrowing AttachmentExecutor
+    ) throws(CNIError) -> BridgedAttachment {
+        try BridgedAttachment(
             request.attachment, leased: leased, configuration: configuration,
             bridge: try observe(configuration.bridge, executor.host),
             vlanGateway: try configuration.vlans?.gateway.flatMap { name throws(CNIError) in
                 try observe(name, executor.host)
             },
-            newBridgeMAC: MACAddress(locallyAdministered: .random(in: .min ... .max)), underlay: underlay)
+            newBridgeMAC: MACAddress(locallyAdministered: .random(in: .min ... .max)),
+            underlay: configuration.mtu == nil ? try executor.underlay() : nil)
+    }
+
+    private func attach(
+        _ request: AttachmentRequest, _ configuration: BridgeConfiguration, _ plan: BridgedAttachment,
+        _ executor: inout AttachmentExecutor
+    ) throws(CNIError) -> AttachmentResult {
         if let link = plan.bridge?.link { executor.note(link) }
         forgetFlows(of: plan.addresses.map(\.prefix.address))
         if configuration.checksSpoofing {
@@ -51,7 +64,7 @@ struct BridgePlugin: Plugin {
             try executor.run("check the pod's Ethernet address") { () throws(CNIError) in
                 try SpoofCheck.add(plan.hostInterface, plan.podMAC, for: request.tag)
             } undo: { () throws(CNIError) in
-                try SpoofCheck.remove(request)
+                try SpoofCheck.remove(request, in: PacketFilter())
             }
         }
         try executor.run(plan.steps())
@@ -70,10 +83,10 @@ struct BridgePlugin: Plugin {
             plan.result(sandbox: request.namespacePath, bridgeMAC: bridge?.mac, vlanGatewayMAC: gateway?.mac), request)
     }
 
-    private func lock(_ configuration: BridgeConfiguration) throws(CNIError) -> FileLock {
+    private func lock(_ configuration: BridgeConfiguration, shared: Bool) throws(CNIError) -> FileLock {
         do throws(KernelError) {
             return try StateDirectory.open(configuration.stateFolder.path, create: true)
-                .lock("bridge-\(configuration.bridge).lock", timeout: .seconds(20))
+                .lock("bridge-\(configuration.bridge).lock", shared: shared, timeout: .seconds(20))
         } catch {
             throw CNIError(error.errno == .timedOut ? .tryAgainLater : .inputOutput, error.description)
         }

@@ -65,7 +65,7 @@ struct FairleadPlugin: Plugin {
                 records.isOfDeadNamespace(comment)
             }
         } undo: { () throws(CNIError) in
-            try HostPorts.remove(request)
+            try HostPorts.remove(request, in: PacketFilter())
         }
     }
 

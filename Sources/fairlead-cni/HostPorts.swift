@@ -18,7 +18,7 @@ enum HostPorts: NodeState {
         isDead: (String) -> Bool = { _ in false }
     ) throws(CNIError) {
         let part = HostPortTable.contribution(of: configuration, to: addresses, for: tag)
-        let table = try AttachmentTable.open(HostPortTable.frame)
+        let table = AttachmentTable(HostPortTable.frame)
         try table.change { () throws(CNIError) in
             // The whole of it, because the address may be another's in any mapping; a node has some hundreds at most.
             let observed = try table.observe()
@@ -41,20 +41,23 @@ enum HostPorts: NodeState {
     }
 
     /// Removes an attachment's ports, whatever they were.
-    static func remove(_ request: AttachmentRequest) throws(CNIError) {
-        try remove(request.tag)
-        ReferenceChains.emptyHostPorts(of: request)
+    static func remove(_ request: AttachmentRequest, in filter: PacketFilter) throws(CNIError) {
+        try remove(request.tag, in: filter)
+        ReferenceChains.emptyHostPorts(of: request, in: filter)
     }
 
-    static func remove(_ tag: AttachmentTag) throws(CNIError) { try remove(where: tag.isSameAttachment) }
-
-    static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {
-        try remove(where: AttachmentTag.garbage(of: network, except: valid))
+    static func remove(_ tag: AttachmentTag, in filter: PacketFilter) throws(CNIError) {
+        try remove(where: tag.isSameAttachment, in: filter)
     }
 
-    private static func remove(where isGone: (String?) -> Bool) throws(CNIError) {
-        let table = try AttachmentTable.open(HostPortTable.frame)
-        guard let before = try table.remove(where: isGone) else { return }
+    static func collectGarbage(
+        of network: String, except valid: Set<AttachmentID>, in filter: PacketFilter
+    ) throws(CNIError) {
+        try remove(where: AttachmentTag.garbage(of: network, except: valid), in: filter)
+    }
+
+    private static func remove(where isGone: (String?) -> Bool, in filter: PacketFilter) throws(CNIError) {
+        guard let before = try AttachmentTable(HostPortTable.frame, in: filter).remove(where: isGone) else { return }
         let gone = before.sets.values.flatMap(\.elements.values).filter { isGone($0.comment) }
         forgetDatagramFlows(of: gone.compactMap(HostPort.init))
     }
@@ -64,7 +67,7 @@ enum HostPorts: NodeState {
     ) throws(CNIError) {
         let part = HostPortTable.contribution(of: configuration, to: addresses, for: tag)
         guard !part.members.isEmpty else { return }
-        try AttachmentTable.open(HostPortTable.frame).check(part, of: tag)
+        try AttachmentTable(HostPortTable.frame).check(part, of: tag)
     }
 
     /// Forgets UDP conversations with ports that lead elsewhere now.

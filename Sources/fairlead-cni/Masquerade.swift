@@ -7,27 +7,29 @@ import PodAttachment
 enum Masquerade: NodeState {
     static func add(_ sources: [MasqueradeTable.Source], for tag: AttachmentTag) throws(CNIError) {
         guard !sources.isEmpty else { return }
-        try AttachmentTable.open(MasqueradeTable.frame)
+        try AttachmentTable(MasqueradeTable.frame)
             .add(MasqueradeTable.contribution(of: sources, for: tag), for: tag)
     }
 
-    static func remove(_ request: AttachmentRequest) throws(CNIError) {
-        try remove(request.tag)
-        ReferenceChains.emptyMasquerading(of: request)
+    static func remove(_ request: AttachmentRequest, in filter: PacketFilter) throws(CNIError) {
+        try remove(request.tag, in: filter)
+        ReferenceChains.emptyMasquerading(of: request, in: filter)
     }
 
-    static func remove(_ tag: AttachmentTag) throws(CNIError) {
-        try AttachmentTable.open(MasqueradeTable.frame).remove(where: tag.isSameAttachment)
+    static func remove(_ tag: AttachmentTag, in filter: PacketFilter) throws(CNIError) {
+        try AttachmentTable(MasqueradeTable.frame, in: filter).remove(where: tag.isSameAttachment)
     }
 
-    static func collectGarbage(of network: String, except valid: Set<AttachmentID>) throws(CNIError) {
-        try AttachmentTable.open(MasqueradeTable.frame)
+    static func collectGarbage(
+        of network: String, except valid: Set<AttachmentID>, in filter: PacketFilter
+    ) throws(CNIError) {
+        try AttachmentTable(MasqueradeTable.frame, in: filter)
             .remove(where: AttachmentTag.garbage(of: network, except: valid))
     }
 
     static func check(_ sources: [MasqueradeTable.Source], for tag: AttachmentTag) throws(CNIError) {
         guard !sources.isEmpty else { return }
-        try AttachmentTable.open(MasqueradeTable.frame)
+        try AttachmentTable(MasqueradeTable.frame)
             .check(MasqueradeTable.contribution(of: sources, for: tag), of: tag)
     }
 }

@@ -15,14 +15,14 @@ struct PortmapPlugin: Plugin {
         let addresses = previous.firstAddresses(of: request.attachment.interface)
         do throws(CNIError) { try HostPorts.map(configuration, to: addresses, for: request.tag) } catch {
             // The kernel may have done it and only the answer was lost.
-            try? HostPorts.remove(request)
+            try? HostPorts.remove(request, in: PacketFilter())
             throw error
         }
         return previous
     }
 
     func delete(_ request: AttachmentRequest) throws(CNIError) {
-        try HostPorts.remove(request)
+        try HostPorts.remove(request, in: PacketFilter())
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
@@ -34,7 +34,7 @@ struct PortmapPlugin: Plugin {
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
         try HostPorts.collectGarbage(
-            of: request.configuration.name, except: request.configuration.validAttachments())
+            of: request.configuration.name, except: request.configuration.validAttachments(), in: PacketFilter())
     }
 
     /// Fails where the kernel has no packet filter to map ports with.

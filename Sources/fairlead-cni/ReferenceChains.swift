@@ -10,16 +10,19 @@ import Nftables
 /// matches of iptables, and stay until the next boot. Chains of the older `iptables-legacy` are out of reach.
 enum ReferenceChains {
     /// Empties the chains of a pod's host ports.
-    static func emptyHostPorts(of request: AttachmentRequest) { empty("CNI-DN-", of: request) }
+    static func emptyHostPorts(of request: AttachmentRequest, in filter: PacketFilter) {
+        empty("CNI-DN-", of: request, in: filter)
+    }
 
     /// Empties the chains of a pod's masquerading.
-    static func emptyMasquerading(of request: AttachmentRequest) { empty("CNI-", of: request) }
+    static func emptyMasquerading(of request: AttachmentRequest, in filter: PacketFilter) {
+        empty("CNI-", of: request, in: filter)
+    }
 
     /// Mostly there is no such chain, and nothing of the kind may keep a DEL from succeeding.
-    private static func empty(_ prefix: String, of request: AttachmentRequest) {
+    private static func empty(_ prefix: String, of request: AttachmentRequest, in filter: PacketFilter) {
         let chain = name(prefix, network: request.configuration.name, containerID: request.attachment.containerID)
-        try? kernel { () throws(KernelError) in
-            let socket = try NftablesSocket.open()
+        try? filter.use { socket throws(KernelError) in
             for table in [TableName(.ip, "nat"), TableName(.ip6, "nat")] {
                 // A batch that the kernel has to take back costs more than all the rest of a DEL.
                 guard try socket.hasChain(chain, in: table) else { continue }

@@ -33,8 +33,9 @@ struct Restoration {
         }
         // DEL removes the record first: if it came meanwhile, what was put back is nobody's.
         if try records.read(record.attachment) == nil {
-            try HostPorts.remove(tag)
-            try Masquerade.remove(tag)
+            let filter = PacketFilter()
+            try HostPorts.remove(tag, in: filter)
+            try Masquerade.remove(tag, in: filter)
         }
     }
 }

@@ -87,6 +87,19 @@ import Testing
         #expect(try pods[1].links().count == 1)
     }
 
+    @Test func `a pod comes to a bridge that is in place beside others in progress`() throws {
+        let node = try Node()
+        let (configuration, _) = try add(node, node.pod(), id: "c0", [:])
+        let state = try StateDirectory.open(#require(configuration["stateDir"]?.string), create: false)
+        // As another ADD in progress holds it.
+        let other = try state.lock("bridge-br0.lock", shared: true, timeout: .zero)
+        let start = ContinuousClock.now
+        let answer = try add(node, node.pod(), id: "c1", [:]).1
+        // Who needs to be alone waits for 20 seconds, and fails then.
+        #expect(answer.isSuccess && ContinuousClock.now - start < .seconds(15), "\(answer.outcome.output)")
+        _ = consume other
+    }
+
     @Test(arguments: [("hairpinMode", "hairpin"), ("portIsolation", "isolated")])
     func `CHECK misses what the port should be`(key: String, word: String) throws {
         let node = try Node()

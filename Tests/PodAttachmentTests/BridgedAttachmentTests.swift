@@ -25,6 +25,19 @@ private func existing(
 }
 
 @Suite struct BridgedAttachmentTests {
+    @Test func `only who makes something of the node's part must be alone`() throws {
+        let leased = try leased("10.1.2.2/24")
+        let gateway = #", "isGateway": true"#
+        #expect(try bridged(leased, gateway).makesNodesPart())
+        #expect(try bridged(leased, gateway, bridge: existing()).makesNodesPart())
+        #expect(try !bridged(leased, gateway, bridge: existing("10.1.2.1/24")).makesNodesPart())
+        // Raising it twice is no more than raising it once.
+        #expect(try !bridged(leased, gateway, bridge: existing("10.1.2.1/24", isUp: false)).makesNodesPart())
+        #expect(
+            try bridged(leased, gateway + #", "forceAddress": true"#, bridge: existing("10.1.2.9/24")).makesNodesPart())
+        #expect(try !bridged(leased, bridge: existing()).makesNodesPart())
+    }
+
     @Test func `a gateway bridge and its first pod take these steps`() throws {
         let plan = try bridged(
             leased("10.1.2.2/24", "fd00::2/64 fd00::1"), #", "isDefaultGateway": true, "hairpinMode": true"#)
