@@ -35,6 +35,27 @@ public struct ConntrackSocket: ~Copyable, Sendable {
             ConntrackEntry.deleteRequest(original: original), for: "delete tracked connection \(original)")
     }
 
+    /// Forgets all connections that meet one of the filters. Equivalent to `conntrack -D` with addresses and ports.
+    ///
+    /// The kernel looks for them, a millisecond for each filter.
+    public func delete(_ filters: [ConntrackFilter]) throws(KernelError) {
+        do {
+            for filter in filters {
+                try socket.exchange(
+                    ConntrackEntry.deleteRequest(filter), for: "delete tracked connections \(filter)")
+            }
+        } catch where error.errno == .invalidArgument {
+            // A kernel before 6.8.
+            try deleteOneByOne(filters)
+        }
+    }
+
+    package func deleteOneByOne(_ filters: [ConntrackFilter]) throws(KernelError) {
+        for entry in try entries() where filters.contains(where: { $0.matches(entry) }) {
+            try delete(original: entry.original)
+        }
+    }
+
     /// Clears bits of a connection's mark; false where it is not tracked any more. Equivalent to `conntrack -U -m 0/MASK`.
     @discardableResult
     public func clearMark(_ mask: UInt32, original: ConntrackTuple) throws(KernelError) -> Bool {

@@ -15,6 +15,18 @@ extension ConntrackEntry {
         }
     }
 
+    /// The request to delete all entries that meet a filter (`IPCTNL_MSG_CT_DELETE` with `CTA_FILTER`).
+    ///
+    /// Kernels before 6.8 take it for the name of one entry, and refuse it as incomplete.
+    public static func deleteRequest(_ filter: ConntrackFilter) -> [UInt8] {
+        AttributeWriter.message(type: ConntrackNumber.delete, flags: 0) { message in
+            // In version 0 the family is not looked at, and a tuple has none of its own.
+            message.append(bytes: [filter.family.number, 1, 0, 0])
+            message.attribute(nested: filter.direction.rawValue) { filter.write(to: &$0) }
+            message.attribute(nested: ConntrackNumber.filter) { $0.attribute(filter.direction.rawValue, filter.flags) }
+        }
+    }
+
     /// The request to clear bits of an entry's mark (`IPCTNL_MSG_CT_NEW` without `NLM_F_CREATE`).
     public static func clearMarkRequest(_ mask: UInt32, original: ConntrackTuple) -> [UInt8] {
         AttributeWriter.message(type: ConntrackNumber.new, flags: 0) { message in
@@ -112,6 +124,27 @@ extension ConntrackTuple {
     }
 }
 
+extension ConntrackFilter {
+    /// `CTA_FILTER_FLAG`: what of the tuple is to be compared.
+    fileprivate var flags: UInt32 {
+        let addresses: UInt32 = (source == nil ? 0 : 1 << 0) | (destination == nil ? 0 : 1 << 1)
+        return addresses | (service == nil ? 0 : 1 << 3 | 1 << 5)
+    }
+
+    fileprivate func write(to writer: inout AttributeWriter) {
+        let first: UInt16 = family == .ipv4 ? 1 : 3
+        writer.attribute(nested: ConntrackNumber.addresses) { addresses in
+            if let source { addresses.attribute(first, bytes: source.bytes) }
+            if let destination { addresses.attribute(first + 1, bytes: destination.bytes) }
+        }
+        guard let service else { return }
+        writer.attribute(nested: ConntrackNumber.transport) { transport in
+            transport.attribute(ConntrackNumber.protocolNumber, service.transport.rawValue)
+            transport.attribute(ConntrackNumber.destinationPort, bigEndian: service.port.rawValue)
+        }
+    }
+}
+
 extension AttributeWriter {
     /// `struct nfgenmsg`: family (0 for any), version 0, no resource.
     fileprivate mutating func appendHeader(_ family: AddressFamily?) { append(bytes: [family?.number ?? 0, 0, 0, 0]) }
@@ -129,6 +162,7 @@ private enum ConntrackNumber {
     static let timeout: UInt16 = 7
     static let mark: UInt16 = 8
     static let markMask: UInt16 = 21
+    static let filter: UInt16 = 25
     /// `CTA_TUPLE_IP`, with `CTA_IP_V4_SRC` = 1, `V4_DST`, `V6_SRC`, `V6_DST`
     static let addresses: UInt16 = 1
     /// `CTA_TUPLE_PROTO`, with `CTA_PROTO_ICMP_ID` = 4, `TYPE`, `CODE`, `ICMPV6_ID`, `TYPE`, `CODE`

@@ -75,17 +75,10 @@ enum HostPorts: NodeState {
     /// The connection table knows no end of one: a client that keeps its port would talk to the pod before, or to the
     /// node itself, for as long as it talks.
     private static func forgetDatagramFlows(of ports: [HostPort]) {
-        let datagram = ports.filter { $0.transport == .udp }
-        for family in AddressFamily.allCases where datagram.contains(where: { $0.pod.family == family }) {
-            // Connection tracking may be off; then there is nothing to forget. It is cut short, not the ADD or DEL.
-            try? kernel { () throws(KernelError) in
-                let socket = try ConntrackSocket.open()
-                for entry in try socket.entries(family) where entry.original.transport == .udp {
-                    guard datagram.contains(where: { $0.isMeant(by: entry.original) }) else { continue }
-                    try socket.delete(original: entry.original)
-                }
-            }
-        }
+        forgetFlows(
+            ports.filter { $0.transport == .udp }.map { port in
+                ConntrackFilter(port.pod.family, to: .init(.udp, port.port), at: port.address)
+            })
     }
 
     /// Lets the node's own programs reach the pod by way of 127.0.0.1.
@@ -125,10 +118,6 @@ private struct HostPort {
         self.transport = transport
         self.port = port
         address = IPAddress(bytes: key.dropLast(8))
-    }
-
-    func isMeant(by tuple: ConntrackTuple) -> Bool {
-        tuple.destinationPort == port && (address == nil || address == tuple.destination)
     }
 }
 

@@ -173,6 +173,36 @@ import Testing
                     """))
     }
 
+    /// `conntrack -D -p tcp --orig-port-dst 80 -d 10.96.0.1`, were it to leave the search to the kernel.
+    @Test func `a filter says what of which direction is to be compared`() {
+        let filter = ConntrackFilter(.ipv4, to: .init(.tcp, Port(80)!), at: service.destination)
+        #expect(
+            ConntrackEntry.deleteRequest(filter)
+                == hex(
+                    """
+                    44000000 0201 0000 00000000 00000000  02010000
+                    24000180 0c000180 080002000a600001
+                    14000280 0500010006000000 0600030000500000
+                    0c001980 080001002a000000
+                    """))
+    }
+
+    @Test func `a filter meets what it names, and nothing else`() {
+        let pod = IPAddress("10.88.0.2")!
+        var entry = ConntrackEntry(original: service, reply: service)
+        entry.reply.source = pod
+        #expect(ConntrackFilter(.reply, from: pod).matches(entry))
+        #expect(!ConntrackFilter(.original, from: pod).matches(entry))
+        #expect(ConntrackFilter(.original, from: service.source).matches(entry))
+        for (port, address, isMet) in [
+            (80, nil, true), (80, service.destination, true), (81, nil, false), (80, service.source, false),
+        ] as [(Int, IPAddress?, Bool)] {
+            #expect(ConntrackFilter(.ipv4, to: .init(.tcp, Port(port)!), at: address).matches(entry) == isMet)
+            #expect(!ConntrackFilter(.ipv4, to: .init(.udp, Port(port)!), at: address).matches(entry))
+            #expect(!ConntrackFilter(.ipv6, to: .init(.tcp, Port(port)!), at: nil).matches(entry))
+        }
+    }
+
     @Test(arguments: ["10.0.0.1", "fd00::1"])
     func `every kind of tuple written is the tuple read`(address: String) throws {
         let here = IPAddress(address)!
