@@ -44,13 +44,20 @@ extension RouteSocket {
     ///     two; otherwise at once (`nodad`).
     ///
     /// Equivalent to `ip address add PREFIX dev LINK nodad`. The corresponding message is `RTM_NEWADDR`.
-    public func add(_ address: InterfaceAddress, prefixRoute: Bool = true, askingFirst: Bool = false) throws(KernelError) {
+    public func add(
+        _ address: InterfaceAddress, prefixRoute: Bool = true, askingFirst: Bool = false
+    ) throws(KernelError) {
         var flags: Int32 = address.prefix.family == .ipv6 && !askingFirst ? IFA_F_NODAD : 0
         if !prefixRoute { flags |= IFA_F_NOPREFIXROUTE }
         let request = try Libnl.request(about: rtnl_addr_alloc(), for: "add address \(address.prefix)") {
-            address.describe(to: $0)
-            rtnl_addr_set_flags($0, UInt32(flags))
-            return rtnl_addr_build_add_request($0, NLM_F_EXCL, $1)
+            object, message in
+            address.describe(to: object)
+            // The kernel sends to it anyway, but programs ask for it (`SIOCGIFBRDADDR`).
+            if address.prefix.family == .ipv4, address.prefix.length < 31 {
+                Libnl.with(address.prefix.last) { rtnl_addr_set_broadcast(object, $0) }
+            }
+            rtnl_addr_set_flags(object, UInt32(flags))
+            return rtnl_addr_build_add_request(object, NLM_F_EXCL, message)
         }
         try socket.exchange(request, for: "add address \(address.prefix) to \(name(of: address.link))")
     }

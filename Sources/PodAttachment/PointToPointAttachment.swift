@@ -72,11 +72,12 @@ public struct PointToPointAttachment: Sendable {
         let podEnd = VethEnd(name: attachment.interface, mac: podMAC, mtu: mtu)
         var steps: [Step] = [
             .makeVeth(host: hostEnd, pod: podEnd, bridge: nil), .label(.host(hostInterface), label.description),
+            // A pod must not become the node's router, also where it has no IPv6 address itself.
+            .set(.of(hostInterface, .ipv6, "accept_ra", "0"), .host),
         ]
         if families.contains(.ipv6) {
-            // A pod must not become the node's router; and until the host's end has asked for its own address, it asks
-            // for no pod's.
-            for name in ["accept_ra", "accept_dad"] { steps.append(.set(.of(hostInterface, .ipv6, name, "0"), .host)) }
+            // Until the host's end has asked for its own address, it asks for no pod's.
+            steps.append(.set(.of(hostInterface, .ipv6, "accept_dad", "0"), .host))
             steps += Setting.podIPv6(attachment.interface).map { .set($0, .pod) }
         }
         if families.contains(.ipv4) { steps.append(.set(.of(attachment.interface, .ipv4, "arp_notify", "1"), .pod)) }

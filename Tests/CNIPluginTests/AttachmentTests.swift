@@ -193,6 +193,28 @@ private let versions = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
         #expect(try node.remains().filter { $0.hasPrefix("address") } == ["address 10.99.0.1/24"])
     }
 
+    /// By a router advertisement a pod could draw what the node sends over IPv6 to itself, also where its network is of
+    /// IPv4 only (CVE-2020-10749).
+    @Test(arguments: Attaching.allCases) func `a pod cannot become the node's router`(plugin: Attaching) throws {
+        let node = try Node()
+        let pod = try node.pod()
+        let configuration = node.configuration(ranges: ["10.88.0.0/24"], plugin.keys)
+        let added = try node.run(plugin.rawValue, "ADD", configuration, netns: pod.path)
+        #expect(added.isSuccess, "\(added.outcome.output)")
+        let routes = try node.namespace.withEntered { () throws(KernelError) in try RouteSocket.open() }
+        for link in try routes.links() where link.kind != .loopback {
+            let (acceptance, isOff) = try node.namespace.withEntered { () throws(KernelError) in
+                let settings = ["net", "ipv6", "conf", link.name.description]
+                return (try KernelSetting.read(settings + ["accept_ra"]), try KernelSetting.read(settings + ["disable_ipv6"]))
+            }
+            #expect(acceptance == "0" || isOff == "1", "\(link.name)")
+        }
+        let shown = try node.namespace.withEntered { () throws(KernelError) in
+            try ChildProcess.capture("nsenter", ["--net=\(pod.path)", "ip", "-4", "address", "show", "dev", "eth0"]).text
+        }
+        #expect(shown.contains("brd 10.88.0.255") == (plugin != .fairlead), "\(shown)")
+    }
+
     @Test func `ports are hairpin, isolated or promiscuous as the keys say`() throws {
         let node = try Node()
         let output = { (program: String, arguments: [String]) in
