@@ -5,9 +5,13 @@ import SystemPackage
 /// What the kernel counts for this process.
 public struct ProcessFigures: Hashable, Sendable {
     public var residentBytes: Int
+    /// Address space that is mapped.
+    public var virtualBytes: Int
     /// Processor time used, in user space and in the kernel.
     public var processorTime: Duration
     public var openFiles: Int
+    /// The limit that `ulimit -n` shows.
+    public var mostOpenFiles: Int
 
     /// As they are now.
     public static func current() throws(KernelError) -> ProcessFigures {
@@ -15,16 +19,18 @@ public struct ProcessFigures: Hashable, Sendable {
         let memory = try Descriptor.open("/proc/self/statm", O_RDONLY, for: operation)
         let fields = String(decoding: try memory.readAll(limit: 1 << 12, for: operation), as: UTF8.self).split(
             separator: " ")
-        let pages = fields.count > 1 ? Int(fields[1]) ?? 0 : 0
+        func bytes(_ field: Int) -> Int { fields.count > field ? (Int(fields[field]) ?? 0) * Int(getpagesize()) : 0 }
         var usage = rusage()
         try systemCall(operation) { getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) }
+        var limit = rlimit()
+        try systemCall(operation) { getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) }
         func duration(_ time: timeval) -> Duration { .seconds(time.tv_sec) + .microseconds(time.tv_usec) }
         let files = try StateDirectory.open("/proc/self/fd", create: false).entries().count
         return ProcessFigures(
-            residentBytes: pages * Int(getpagesize()),
+            residentBytes: bytes(1), virtualBytes: bytes(0),
             processorTime: duration(usage.ru_utime) + duration(usage.ru_stime),
             // One of them was open only to count.
-            openFiles: max(0, files - 1))
+            openFiles: max(0, files - 1), mostOpenFiles: Int(clamping: limit.rlim_cur))
     }
 
     /// Says how willingly the kernel ends this process when memory is short.
@@ -47,7 +53,7 @@ public enum ConnectionTable {
             let file = try Descriptor.open(path, O_RDONLY, for: "read \(path)")
             let text = String(decoding: try file.readAll(limit: 64, for: "read \(path)"), as: UTF8.self)
             return Int(text.filter(\.isNumber))
-        } catch where error.errno == .noSuchFileOrDirectory {
+        } catch  where error.errno == .noSuchFileOrDirectory {
             return nil
         }
     }

@@ -119,11 +119,15 @@ public struct ClusterAccess: Hashable, Sendable {
             path = ""
         }
 
+        /// The host and the port, with a host of another name where one is given.
+        func authority(host other: String? = nil) -> String {
+            let name = other ?? host
+            return "\(name.contains(":") ? "[\(name)]" : name):\(port)"
+        }
+
         /// The URL, with a host of another name where one is given.
         func url(host other: String? = nil) -> String {
-            let name = other ?? host
-            let written = name.contains(":") ? "[\(name)]" : name
-            return "\(isSecure ? "https" : "http")://\(written):\(port)\(path)"
+            "\(isSecure ? "https" : "http")://\(authority(host: other))\(path)"
         }
 
         public var description: String { url() }

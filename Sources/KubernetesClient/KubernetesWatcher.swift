@@ -20,15 +20,16 @@ public final class KubernetesWatcher: Sendable {
 
     /// - Parameter silence: After so long without a byte a watch is taken for dead.
     /// - Parameter usesStreams: Whether to ask for streaming lists first; else lists come by pages.
+    /// - Parameter counts: Where its requests are counted.
     /// - Parameter deliver: Called for each update, in order, never twice at once.
     public init(
         _ access: ClusterAccess, resources: [WatchedResource] = WatchedResource.all,
         silence: Duration = .seconds(150), usesStreams: Bool = true, userAgent: String = "fairlead-agent",
-        deliver: @escaping Delivery
+        counts: RequestCounts = RequestCounts(), deliver: @escaping Delivery
     ) {
         var patience = Transport.Patience()
         patience.silence = silence
-        transport = Transport(access, patience: patience, userAgent: userAgent)
+        transport = Transport(access, patience: patience, userAgent: userAgent, counts: counts)
         source = access.server.description
         self.resources = resources
         self.usesStreams = usesStreams

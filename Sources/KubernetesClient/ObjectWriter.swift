@@ -7,8 +7,11 @@ import NIOHTTP1
 public struct ObjectWriter: Sendable {
     private let transport: Transport
 
-    public init(_ access: ClusterAccess, userAgent: String = "fairlead-agent") {
-        transport = Transport(access, patience: Transport.Patience(), userAgent: userAgent)
+    /// - Parameter counts: Where its requests are counted.
+    public init(
+        _ access: ClusterAccess, userAgent: String = "fairlead-agent", counts: RequestCounts = RequestCounts()
+    ) {
+        transport = Transport(access, patience: Transport.Patience(), userAgent: userAgent, counts: counts)
     }
 
     /// Creates the object; once, whatever comes of it.
@@ -32,7 +35,7 @@ extension Transport {
         message.method = .POST
         message.headers.add(name: "Content-Type", value: "application/json")
         message.body = .bytes(ByteBuffer(string: object.description))
-        let response = try await connections.client.execute(message, timeout: TimeAmount(patience.connection))
+        let response = try await send(message, by: connections, patience: patience.connection)
         let body = try? await response.body.collect(upTo: 1 << 20)
         guard !(200..<300).contains(response.status.code) else { return nil }
         if response.status == .unauthorized { await refresh(generation) }

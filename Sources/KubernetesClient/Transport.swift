@@ -43,24 +43,38 @@ actor Transport {
     private let credentials: CredentialSource
     let patience: Patience
     private let userAgent: String
+    private let counts: RequestCounts
     private var connections: (identity: RequestCredentials.Identity, client: Connections)?
 
-    init(_ access: ClusterAccess, patience: Patience, userAgent: String) {
+    init(_ access: ClusterAccess, patience: Patience, userAgent: String, counts: RequestCounts) {
         self.access = access
         self.patience = patience
         self.userAgent = userAgent
+        self.counts = counts
         credentials = CredentialSource(access)
     }
 
     /// The answer's beginning.
     func answer(to request: ObjectRequest) async throws -> Answer {
         let (message, connections, generation) = try await message(to: request.target)
-        let response = try await connections.client.execute(message, timeout: TimeAmount(patience.answer))
+        let response = try await send(message, by: connections, patience: patience.answer)
         // Seconds; the other form, a date, no API server uses.
         let seconds = response.headers.first(name: "Retry-After").flatMap(Int.init)
         return Answer(
             code: Int(response.status.code), retryAfter: seconds.map { .seconds(max(0, min($0, 86400))) },
             body: response.body, generation: generation, connections: connections)
+    }
+
+    /// Sends a request, and counts what comes of it.
+    func send(
+        _ message: HTTPClientRequest, by connections: Connections, patience: Duration
+    ) async throws -> HTTPClientResponse {
+        var kind = RequestCounts.Kind(
+            method: message.method.rawValue, host: access.server.authority(), code: "<error>")
+        defer { counts.count(kind) }
+        let response = try await connections.client.execute(message, timeout: TimeAmount(patience))
+        kind.code = "\(response.status.code)"
+        return response
     }
 
     /// A request to be filled in, the connections to send it by, and the number of the credentials in it.

@@ -18,6 +18,10 @@ public struct ProxyMetrics: Sendable {
         public var residentBytes = 0
         public var cpuSeconds = 0.0
         public var openFiles = 0
+        public var mostOpenFiles = 0
+        public var virtualBytes = 0
+        /// Requests to API servers that ended alike, by labels of Kubernetes' clients.
+        public var requests: [(labels: [(name: String, value: String)], count: Int)] = []
         public var startTime = 0.0
 
         public init() {}
@@ -135,6 +139,7 @@ public struct ProxyMetrics: Sendable {
         writeProxy(gauges, to: &page)
         writeOwn(gauges, to: &page)
         writeProcess(gauges, to: &page)
+        writeRequests(gauges, to: &page)
         return page.text
     }
 
@@ -237,9 +242,18 @@ public struct ProxyMetrics: Sendable {
 
     private func writeProcess(_ gauges: Gauges, to page: inout Exposition) {
         page.counter("process_cpu_seconds_total", "Processor time used", [([], gauges.cpuSeconds)])
+        page.gauge("process_max_fds", "How many files may be open", [([], Double(gauges.mostOpenFiles))])
         page.gauge("process_open_fds", "Open files", [([], Double(gauges.openFiles))])
         page.gauge("process_resident_memory_bytes", "Resident memory", [([], Double(gauges.residentBytes))])
         page.gauge("process_start_time_seconds", "When the process began", [([], gauges.startTime)])
+        page.gauge("process_virtual_memory_bytes", "Address space used", [([], Double(gauges.virtualBytes))])
+    }
+
+    private func writeRequests(_ gauges: Gauges, to page: inout Exposition) {
+        let samples: [(Labels, Double)] = gauges.requests.map { ($0.labels, Double($0.count)) }
+        page.counter(
+            "rest_client_requests_total", "Requests to API servers, by how they ended",
+            samples.sorted { "\($0.0)" < "\($1.0)" })
     }
 
     private static func byCode(_ counts: [Int: Int]) -> [(Labels, Double)] {

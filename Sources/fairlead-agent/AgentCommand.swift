@@ -95,7 +95,11 @@ struct AgentCommand: AsyncParsableCommand {
     )
     var sharedTables = false
 
-    @Flag(help: "Remove what the agent made on this node, and end; pods' own networks and the kernel's settings stay.")
+    @Flag(
+        help: """
+            Remove what the agent made on this node, with --write-cni-conf the runtime's configuration too, and end; pods' \
+            own networks and the kernel's settings stay.
+            """)
     var cleanup = false
 
     @Flag(help: "Remove kube-proxy's rules as soon as ours are in place.")
@@ -158,7 +162,10 @@ struct AgentCommand: AsyncParsableCommand {
     }
 
     private func cleanUp(_ logger: Logger) throws {
-        let removed = try removeEverythingOfTheAgent(device: OverlayConfiguration(mode: overlay).device)
+        var removed: [String] = []
+        // Before all else: the plugin lets no new pod in while nobody enforces its policies.
+        if let file = try plugins.removeConfiguration() { removed.append(file) }
+        removed += try removeEverythingOfTheAgent(device: OverlayConfiguration(mode: overlay).device)
         logger.info("Cleaned up", metadata: ["removed": "\(removed.joined(separator: ", "))"])
     }
 

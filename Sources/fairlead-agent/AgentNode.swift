@@ -67,8 +67,11 @@ struct AgentNode {
     /// - Parameter file: What the configuration file held, to notice changes.
     func run(watching file: [UInt8]?) async throws {
         let mailbox = Mailbox()
-        let events = EventSender(nodeName: name, writer: access.map { ObjectWriter($0) }, logger: logger)
-        let state = DutyState(nodeName: name, components: components, limit: configuration.syncPeriod * 2)
+        let requests = RequestCounts()
+        let events = EventSender(
+            nodeName: name, writer: access.map { ObjectWriter($0, counts: requests) }, logger: logger)
+        let state = DutyState(
+            nodeName: name, components: components, limit: configuration.syncPeriod * 2, requests: requests)
         let ports = HealthCheckPorts(
             state: state, settings: configuration.services, nodeName: name, events: events, logger: logger)
         let ownsTables = try !command.sharedTables && NftablesSocket.open().knowsOwnership()
@@ -88,7 +91,7 @@ struct AgentNode {
                 plugins: plugins, state: state, ports: ports, events: events, logger: logger),
             // Attachments first: a pod that already has its address is known before its policies are compiled.
             try AttachmentSource(command.stateDir, mailbox: mailbox, logger: logger),
-            try source(mailbox),
+            try source(mailbox, requests),
             try KernelChangeSource(mailbox: mailbox),
             events,
             NodeArrival(name: name, state: state, settings: configuration.services, logger: logger),
@@ -143,8 +146,10 @@ struct AgentNode {
     }
 
     /// Where the objects come from.
-    private func source(_ mailbox: Mailbox) throws -> any ServiceLifecycle.Service {
-        if let access { return KubernetesSource(access, components: components, mailbox: mailbox) }
+    private func source(_ mailbox: Mailbox, _ requests: RequestCounts) throws -> any ServiceLifecycle.Service {
+        if let access {
+            return KubernetesSource(access, components: components, counts: requests, mailbox: mailbox)
+        }
         return try ManifestSource(command.manifests ?? "", mailbox: mailbox)
     }
 

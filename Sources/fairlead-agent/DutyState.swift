@@ -1,5 +1,6 @@
 import FoundationEssentials
 import KernelInterface
+import KubernetesClient
 import KubernetesObjects
 import NetworkAddresses
 import NodeDuties
@@ -28,12 +29,14 @@ final class DutyState: Sendable {
     private let families: [AddressFamily]
     private let components: Set<Component>
     private let start: Moment
+    private let requests: RequestCounts
 
     /// Whether the host has IPv6 switched on.
     var hasIPv6: Bool { families.contains(.ipv6) }
 
     /// - Parameter limit: How long a change may wait before the node counts as unhealthy.
-    init(nodeName: String, components: Set<Component>, limit: Duration) {
+    init(nodeName: String, components: Set<Component>, limit: Duration, requests: RequestCounts) {
+        self.requests = requests
         self.nodeName = nodeName
         self.components = components
         families = Self.familiesOfThisHost
@@ -201,6 +204,11 @@ final class DutyState: Sendable {
             gauges.residentBytes = figures.residentBytes
             gauges.cpuSeconds = figures.processorTime.inSeconds
             gauges.openFiles = figures.openFiles
+            gauges.mostOpenFiles = figures.mostOpenFiles
+            gauges.virtualBytes = figures.virtualBytes
+        }
+        gauges.requests = requests.current.map { kind, count in
+            (labels: [("code", kind.code), ("host", kind.host), ("method", kind.method)], count: count)
         }
         return state.withLock { state in
             for family in families {

@@ -7,8 +7,8 @@ import ServiceLifecycle
 struct KubernetesSource: ServiceLifecycle.Service {
     private let watcher: KubernetesWatcher
 
-    init(_ access: ClusterAccess, components: Set<Component>, mailbox: Mailbox) {
-        watcher = KubernetesWatcher(access, resources: Self.resources(for: components)) { update in
+    init(_ access: ClusterAccess, components: Set<Component>, counts: RequestCounts, mailbox: Mailbox) {
+        watcher = KubernetesWatcher(access, resources: Self.resources(for: components), counts: counts) { update in
             mailbox.post(.objects(update.events, notes: update.notes, revision: ""))
         }
     }

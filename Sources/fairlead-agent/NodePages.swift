@@ -76,7 +76,7 @@ struct NodePages: Sendable {
                 } else {
                     nil
                 }
-            lines.append("\(name): \(value ?? "true")")
+            lines.append("\(name)=\(value ?? "true")")
         }
         return lines.sorted()
     }
@@ -87,7 +87,7 @@ struct NodePages: Sendable {
             "\(seconds / 3600) hr \(Self.twoDigits(seconds / 60 % 60)) min \(Self.twoDigits(seconds % 60)) sec"
         let lines =
             [("Started", started), ("Up", uptime)] + status + [("Paths", Self.paths.joined(separator: " "))]
-        return [""] + lines.map { "\($0):  \($1)" }
+        return [""] + lines.map { "\($0): \($1)" }
     }
 
     private static func twoDigits(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }

@@ -1,4 +1,6 @@
 import ArgumentParser
+import KernelInterface
+import SystemPackage
 
 /// What the agent is told about the CNI plugins of its node.
 struct PluginFlags: ParsableArguments {
@@ -38,6 +40,19 @@ struct PluginFlags: ParsableArguments {
             does not do it; 0 for never.
             """, valueName: "seconds"))
     var garbageGrace = 60
+
+    /// Takes the configuration that is written with `--write-cni-conf` away.
+    ///
+    /// - Returns: Its path; nil where none is to be written, or there is none.
+    func removeConfiguration() throws(KernelError) -> String? {
+        guard writeCniConf else { return nil }
+        do {
+            let isRemoved = try StateDirectory.open(cniConfDir, create: false).remove(PluginConfiguration.fileName)
+            return isRemoved ? "\(cniConfDir)/\(PluginConfiguration.fileName)" : nil
+        } catch  where error.errno == .noSuchFileOrDirectory {
+            return nil
+        }
+    }
 
     func validate() throws {
         guard (0...86_400).contains(garbageGrace) else {

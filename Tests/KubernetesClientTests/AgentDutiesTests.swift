@@ -122,8 +122,8 @@ import Testing
         for field in [#""hostnameOverride":"node-1""#, #""mode":"nftables""#, #""nodePortAddresses":["primary"]"#] {
             #expect(configuration.contains(field), "\(field) is missing in \(configuration)")
         }
-        #expect(try bed.get("127.0.0.1:10249/flagz").text.contains("\ncomponents: services\n"))
-        #expect(try bed.get("127.0.0.1:10249/statusz").text.contains("\nUp:  0 hr 00 min "))
+        #expect(try bed.get("127.0.0.1:10249/flagz").text.contains("\ncomponents=services\n"))
+        #expect(try bed.get("127.0.0.1:10249/statusz").text.contains("\nUp: 0 hr 00 min "))
         // Only on this host.
         #expect(try bed.get("192.0.2.1:10249/metrics").code == "000")
         try bed.write(Self.objects(taint: "ToBeDeletedByClusterAutoscaler"))
@@ -272,9 +272,9 @@ import Testing
             ["--manifests", "\(bed.folder.path)/m", "--node-name", "node-1", "--components", "services,policy"]
                 + options)
         try await bed.wait("readiness") { try bed.get("127.0.0.1:10256/readyz").code == "200" }
-        func cleanUp() throws -> ChildProcess.Captured {
+        func cleanUp(_ options: [String] = []) throws -> ChildProcess.Captured {
             try bed.namespace.withEntered { () throws(KernelError) in
-                try ChildProcess.capture(AgentTests.binary, ["--cleanup"], timeout: .seconds(20))
+                try ChildProcess.capture(AgentTests.binary, ["--cleanup"] + options, timeout: .seconds(20))
             }
         }
         if options.isEmpty {
@@ -288,7 +288,15 @@ import Testing
         #expect(try bed.run("nft", ["list", "tables"]).contains("fairlead-policy"))
         #expect(try cleanUp().status.isSuccess)
         #expect(try bed.run("nft", ["list", "tables"]) == "table inet foreign\n")
+        let runtime = try StateDirectory.open("\(bed.folder.path)/net.d", create: true)
+        for name in ["10-fairlead.conflist", "99-other.conf"] { try runtime.replace(name, []) }
         #expect(try cleanUp().status.isSuccess)
+        #expect(try runtime.entries().count == 2)
+        for _ in 1...2 {
+            #expect(try cleanUp(["--write-cni-conf", "--cni-conf-dir", runtime.path]).status.isSuccess)
+            #expect(try runtime.entries() == ["99-other.conf"])
+        }
+        #expect(try cleanUp(["--write-cni-conf", "--cni-conf-dir", "/none"]).status.isSuccess)
     }
 
     /// What kube-proxy leaves in iptables mode, cut down, beside things of others.

@@ -94,12 +94,13 @@ extension TestServer {
     /// Runs `body` while a watcher follows this server.
     func followed(
         _ resources: [WatchedResource] = [.services], access: ClusterAccess? = nil,
-        silence: Duration = .seconds(60), usesStreams: Bool = true, _ body: (Listener) async throws -> Void
+        silence: Duration = .seconds(60), usesStreams: Bool = true, counts: RequestCounts = RequestCounts(),
+        _ body: (Listener) async throws -> Void
     ) async throws {
         if port == 0 { try await start() }
         let listener = Listener()
         let watcher = KubernetesWatcher(
-            access ?? self.access, resources: resources, silence: silence, usesStreams: usesStreams
+            access ?? self.access, resources: resources, silence: silence, usesStreams: usesStreams, counts: counts
         ) { listener.hear($0) }
         let task = Task { await watcher.run() }
         do {

@@ -64,6 +64,22 @@ import Testing
         }
     }
 
+    @Test func `requests are counted by how they ended`() async throws {
+        let server = TestServer()
+        server.order(.status(400), .watch, .services)
+        let counts = RequestCounts()
+        try await server.followed(counts: counts) { listener in
+            try await listener.wait("synced") { $0.isSynced }
+            let host = "127.0.0.1:\(server.port)"
+            #expect(counts.current[.init(method: "GET", host: host, code: "400")] == 1)
+            #expect(counts.current[.init(method: "GET", host: host, code: "200"), default: 0] > 0)
+        }
+        let nobody = ClusterAccess(server: .init(isSecure: false, host: "127.0.0.1", port: server.port))
+        let lost = RequestCounts()
+        _ = await ObjectWriter(nobody, counts: lost).create(.object(FieldObject([])), in: "/x")
+        #expect(lost.current == [.init(method: "POST", host: "127.0.0.1:\(server.port)", code: "<error>"): 1])
+    }
+
     @Test func `changes arrive as they happen`() async throws {
         let server = TestServer()
         try await server.followed { listener in
@@ -135,7 +151,8 @@ import Testing
     }
 
     @Test(arguments: [TestServer.Fault.Effect.status(429, retryAfter: 1), .busy(retryAfter: "1")])
-    func `too many requests: as long as the server asked, and no sooner`(refusal: TestServer.Fault.Effect) async throws {
+    func `too many requests: as long as the server asked, and no sooner`(refusal: TestServer.Fault.Effect) async throws
+    {
         let server = TestServer()
         server.order(refusal, .watch, .services)
         let start = ContinuousClock.now
