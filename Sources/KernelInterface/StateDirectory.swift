@@ -123,18 +123,22 @@ public struct StateDirectory: ~Copyable, Sendable {
         try remove(name, flags: 0)
     }
 
+    /// Removes a name whatever it is, a directory with all that is in it; false where there was nothing.
+    @discardableResult
+    public func removeAll(_ name: String) throws(KernelError) -> Bool {
+        do throws(KernelError) {
+            return try remove(name)
+        } catch where error.errno == .isDirectory {
+            return try removeSubdirectory(name)
+        }
+    }
+
     /// Removes a directory within this one with all that is in it; false where there was none.
     @discardableResult
     public func removeSubdirectory(_ name: String) throws(KernelError) -> Bool {
         do {
             let inner = try subdirectory(name, create: false)
-            for entry in try inner.allEntries() {
-                do throws(KernelError) {
-                    try inner.remove(entry)
-                } catch where error.errno == .isDirectory {
-                    try inner.removeSubdirectory(entry)
-                }
-            }
+            for entry in try inner.allEntries() { try inner.removeAll(entry) }
         } catch where error.errno == .noSuchFileOrDirectory {
             return false
         }

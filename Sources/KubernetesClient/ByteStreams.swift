@@ -48,14 +48,22 @@ struct ListSplitter {
     private var isInItems = false
     private var item: [UInt8] = []
 
+    /// What came last among the items. Commas between them are left out as they are; one that is missing or too many
+    /// goes to the envelope or an item, whose reader stumbles over it.
+    private enum Predecessor { case none, item, comma }
+    private var predecessor = Predecessor.none
+
     /// The items that end in these bytes.
     mutating func items(in bytes: some Sequence<UInt8>) throws(ObjectTooLong) -> [[UInt8]] {
         var items: [[UInt8]] = []
         for byte in bytes {
-            let isOfItem = isInItems && (depth > 2 || byte == UInt8(ascii: "{"))
+            let isOfItem = isInItems && (depth > 2 || byte == UInt8(ascii: "{") && predecessor != .item)
             if isOfItem {
                 item.append(byte)
-            } else if !isInItems || byte != UInt8(ascii: ",") {
+            } else if isInItems, byte == UInt8(ascii: ","), predecessor == .item {
+                predecessor = .comma
+            } else {
+                if isInItems, byte == UInt8(ascii: "]"), predecessor == .comma { envelope.append(UInt8(ascii: ",")) }
                 envelope.append(byte)
             }
             guard item.count <= ObjectTooLong.limit, envelope.count <= ObjectTooLong.limit else {
@@ -65,6 +73,7 @@ struct ListSplitter {
             if isOfItem, depth == 2 {
                 items.append(item)
                 item.removeAll(keepingCapacity: true)
+                predecessor = .item
             }
         }
         return items
@@ -90,7 +99,7 @@ struct ListSplitter {
         case UInt8(ascii: ":"): if depth == 1 { key = word }
         case UInt8(ascii: "{"), UInt8(ascii: "["):
             depth += 1
-            if depth == 2, byte == UInt8(ascii: "["), key == Array("items".utf8) { isInItems = true }
+            if depth == 2, byte == UInt8(ascii: "["), key == Array("items".utf8) { (isInItems, predecessor) = (true, .none) }
         case UInt8(ascii: "}"), UInt8(ascii: "]"):
             depth -= 1
             if depth == 1 { isInItems = false }

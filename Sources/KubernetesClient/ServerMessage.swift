@@ -96,7 +96,9 @@ struct MessageReader: Sendable {
         guard tree["kind"]?.string == "\(kind)List", let metadata = tree["metadata"] else {
             throw Gibberish(description: "the list is no \(kind)List")
         }
-        guard tree["items"] == nil || tree["items"] == .null || tree["items"]?.array == [] else {
+        // An API server always says what the list holds; to believe one that does not would be to remove everything.
+        guard let items = tree["items"] else { throw Gibberish(description: "the list has no items") }
+        guard items == .null || items.array == [] else {
             throw Gibberish(description: "the list holds something else than objects")
         }
         guard let version = metadata["resourceVersion"]?.string, !version.isEmpty else {

@@ -7,11 +7,11 @@ internal import SystemPackage
 ///
 /// One link per owner beside the leases, which holds the owner's addresses. The index is a cache: the lease's own file
 /// is the truth, and what the index says is believed only where that file agrees. It is complete as long as nobody but
-/// this type's user changed the leases; the folder's modification time, noted after each change of ours, tells. Where
-/// it differs (host-local was here, a process was killed half way, a person removed a lease) the index is made again
-/// from the leases.
+/// this type's user changed the leases or the links; both folders' modification times, noted after each change of ours,
+/// tell. Where one differs (host-local was here, a process was killed half way, a person removed a lease) the index is
+/// made again from the leases.
 ///
-/// Beside that time stands the boot in which it was noted. No container outlives its kernel, so the first process of a
+/// Beside those times stands the boot in which it was noted. No container outlives its kernel, so the first process of a
 /// new boot sets the entries of the last one aside: leases that are in no index of ours yet, as of a host-local that
 /// ran until a moment ago, are not among them.
 struct LeaseIndex: ~Copyable {
@@ -24,6 +24,9 @@ struct LeaseIndex: ~Copyable {
     private static let ownersName = "by-owner"
     private static let formerName = "former-boot"
     private static let noteLimit = 200
+
+    /// What fails where something in the bookkeeping is not what we make of it.
+    static let obstacles = LeaseState.obstacles.union([.notDirectory])
 
     /// Opens the index of the leases in `store`, whose lock the caller holds.
     static func open(in store: borrowing LeaseStore) throws(KernelError) -> LeaseIndex {
@@ -45,8 +48,10 @@ struct LeaseIndex: ~Copyable {
     }
 
     private func note(for directory: borrowing StateDirectory) throws(KernelError) -> [UInt8] {
-        let (seconds, attoseconds) = try directory.modificationTime().components
-        return Array("\(seconds) s \(attoseconds / 1_000_000_000) ns\n\(boot)\n".utf8)
+        func text(_ time: Duration) -> String {
+            "\(time.components.seconds) s \(time.components.attoseconds / 1_000_000_000) ns"
+        }
+        return Array("\(text(try directory.modificationTime())), \(text(try owners.modificationTime()))\n\(boot)\n".utf8)
     }
 
     /// Notes that the index is complete for the leases as they are now.
@@ -188,7 +193,7 @@ struct LeaseIndex: ~Copyable {
                 return found
             }
             return try index.formerOwners()
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch  where error.errno == .noSuchFileOrDirectory || obstacles.contains(error.errno) {
             return []
         }
     }

@@ -57,15 +57,27 @@ public struct LeaseStore: ~Copyable {
         }
     }
 
-    /// Runs `body` under the lock with an index that is complete, and notes that it still is.
+    /// Runs `body`, which either succeeds or leaves everything as it was, under the lock with an index that is complete,
+    /// and notes that it still is.
     func withLock<Result>(_ body: (borrowing LeaseIndex) throws -> Result) throws(LeaseError) -> Result {
         try locked {
-            let index = try LeaseIndex.open(in: self)
-            let result = try body(index)
-            // Where that fails, for want of space, the next process makes the index again.
-            try? index.noteComplete(for: directory)
-            return result
+            do {
+                return try withIndex(body)
+            } catch let error as KernelError where LeaseIndex.obstacles.contains(error.errno) {
+                // Somebody's file where a folder of ours should be, or the like. All that the bookkeeping knows is in the
+                // leases as well, but for which addresses rest and which leases are of an earlier boot.
+                try directory.removeAll(Self.bookkeepingName)
+                return try withIndex(body)
+            }
         }
+    }
+
+    private func withIndex<Result>(_ body: (borrowing LeaseIndex) throws -> Result) throws -> Result {
+        let index = try LeaseIndex.open(in: self)
+        let result = try body(index)
+        // Where that fails, for want of space, the next process makes the index again.
+        try? index.noteComplete(for: directory)
+        return result
     }
 
     /// Runs `body` under the lock.

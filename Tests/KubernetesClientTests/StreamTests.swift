@@ -37,7 +37,7 @@ import Testing
         "", "hello", "[]", "{}", "{\"items\":[1,2]}",
         "{\"kind\":\"PodList\",\"metadata\":{\"resourceVersion\":\"1\"},\"items\":[]}",
         "{\"kind\":\"ServiceList\",\"metadata\":{},\"items\":[]}",
-        "}}}}{{{{", "{\"items\":{\"items\":[{}]}}",
+        "{\"kind\":\"ServiceList\",\"metadata\":{\"resourceVersion\":\"1\"}}", "}}}}{{{{", "{\"items\":{\"items\":[{}]}}",
         "{\"kind\":\"ServiceList\",\"metadata\":{\"resourceVersion\":\"1\"},\"items\":[\"{\"]}",
     ])
     func `what is no list is not read as one`(text: String) {
