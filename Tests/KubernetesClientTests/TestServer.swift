@@ -68,13 +68,18 @@ final class TestServer: Sendable {
     private let state: Mutex<State>
     let certificate: TestCertificate
     private let asksForCertificate: Bool
+    /// Where it listens.
+    private let address: UInt32
 
+    /// - Parameter address: One of the loopback network's, in the host's byte order.
+    /// - Parameter port: 0 for one that is free.
     init(
         paths: [WatchedResource] = WatchedResource.all, certificate: TestCertificate = .here,
-        asksForCertificate: Bool = false
+        asksForCertificate: Bool = false, address: UInt32 = 0x7f00_0001, port: Int = 0
     ) {
         self.certificate = certificate
-        state = Mutex(State(model: ServerModel(paths: Set(paths.map(\.path)))))
+        self.address = address
+        state = Mutex(State(model: ServerModel(paths: Set(paths.map(\.path))), port: port))
         self.asksForCertificate = asksForCertificate
     }
 
@@ -171,15 +176,15 @@ final class TestServer: Sendable {
     private func openListener() -> CInt {
         with { state in
             if state.reservation < 0 {
-                let (reservation, port) = Self.boundSocket(port: 0)
+                let (reservation, port) = boundSocket(port: state.port)
                 state.reservation = reservation
                 state.port = port
             }
-            return Self.boundSocket(port: state.port).descriptor
+            return boundSocket(port: state.port).descriptor
         }
     }
 
-    private static func boundSocket(port: Int) -> (descriptor: CInt, port: Int) {
+    private func boundSocket(port: Int) -> (descriptor: CInt, port: Int) {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var yes: Int32 = 1
         // Only a port that is ours already may be shared.
@@ -187,7 +192,7 @@ final class TestServer: Sendable {
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = UInt16(port).bigEndian
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        address.sin_addr.s_addr = self.address.bigEndian
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let status = withUnsafeMutablePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
