@@ -83,6 +83,8 @@ extension Node {
             let field = try spec["podCIDR"]
             podCIDRs = field.value == "" ? [] : try field.readIfPresent().map { [$0] } ?? []
         }
+        // API servers took host bits, and everybody who reads them drops them.
+        podCIDRs = podCIDRs.map(\.network)
         for element in try root["status"]["addresses"].elements() {
             element.noting { () throws(FieldError) in
                 if try element["type"].read(as: String.self) == "InternalIP" {

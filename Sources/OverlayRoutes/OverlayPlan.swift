@@ -107,18 +107,16 @@ public func overlayPlan(
                         + "link with \(underlay.address) to \(1280 + underlay.mtu - mtu)"))
         }
     }
-    var claims = Dictionary(own.podCIDRs.map { ($0, own.name) }, uniquingKeysWith: { first, _ in first })
+    var claims = NetworkClaims(of: sorted)
+    for cidr in own.podCIDRs { claims.add(cidr, of: own.name) }
     for node in sorted where node.name != nodeName && !node.podCIDRs.isEmpty {
         var podCIDRs: [IPPrefix] = []
         for cidr in node.podCIDRs {
-            if let other = claims[cidr] {
-                // One of the two has to have it, and the same one at every pass.
+            if let objection = claims.objection(to: cidr) {
                 plan.notes.append(
-                    Note(
-                        object: reference(node.name), field: "spec.podCIDRs",
-                        message: "\(cidr) is node \(other)'s as well, which it is routed to"))
+                    Note(object: reference(node.name), field: "spec.podCIDRs", message: "\(cidr) \(objection)"))
             } else {
-                claims[cidr] = node.name
+                claims.add(cidr, of: node.name)
                 podCIDRs.append(cidr)
             }
         }

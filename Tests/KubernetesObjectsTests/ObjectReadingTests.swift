@@ -308,6 +308,16 @@ struct ObjectReadingTests {
         #expect(object == .node(Node(metadata: ObjectMetadata(name: "x", namespace: ""))))
     }
 
+    @Test(arguments: [["podCIDRs": ["10.244.1.7/24", "fd00:1::9/64"]], ["podCIDR": "10.244.1.7/24"]] as [FieldValue])
+    func `a pod CIDR with host bits is its network`(spec: FieldValue) {
+        guard case (.node(let node)?, let notes) = decode(.object(.node, [("spec", spec)])) else {
+            Issue.record("no Node")
+            return
+        }
+        #expect(notes == [] && node.podCIDRs.first == IPPrefix("10.244.1.0/24"))
+        #expect(node.podCIDRs.dropFirst().allSatisfy { $0 == IPPrefix("fd00:1::/64") })
+    }
+
     @Test func `a namespace carries the label with its name`() {
         let (object, notes) = decode([
             "apiVersion": "v1", "kind": "Namespace", "metadata": ["name": "shop", "labels": ["team": "a"]],

@@ -114,6 +114,31 @@ private func direct(_ cidr: String, _ hop: String) -> Route {
         #expect(plan([node(1), node(2, podCIDRs: ["10.244.1.0/24"])]).entries(on: 7).routes.isEmpty)
     }
 
+    @Test(arguments: [
+        ("172.30.0.0/24", "holds 172.30.0.11, which is node n1's address"),
+        ("172.30.0.12/32", "holds 172.30.0.12, which is node n2's address"),
+        ("0.0.0.0/0", "is no network that pods can have"), ("::/0", "is no network that pods can have"),
+        ("127.0.0.0/8", "is no network that pods can have"), ("224.0.0.0/4", "is no network that pods can have"),
+        ("169.254.0.0/16", "is no network that pods can have"), ("fe80::/64", "is no network that pods can have"),
+        ("10.244.0.0/16", "overlaps 10.244.1.0/24, which is routed to node n1"),
+        ("10.244.1.128/25", "is a part of 10.244.1.0/24, which is routed to node n1"),
+        ("10.244.2.0/25", "is a part of 10.244.2.0/24, which is routed to node n2"),
+        ("10.244.2.9/32", "is a part of 10.244.2.0/24, which is routed to node n2"),
+        ("fd00:10:244:2::/96", "is a part of fd00:10:244:2::/64, which is routed to node n2"),
+        ("10.244.1.0/24", "is node n1's as well, which it is routed to"),
+    ])
+    func `no node takes the nodes' own addresses, or a part of another's network`(network: String, objection: String) {
+        let greedy = node(3, podCIDRs: [network, "10.244.3.0/24"])
+        for mode in [OverlayMode.vxlan, .direct] {
+            let plan = plan(
+                [greedy, node(1), node(2)], mode,
+                underlay: underlay(sharing: ["172.30.0.12", "172.30.0.13", "fd00:172:30::12", "fd00:172:30::13"]))
+            #expect(plan.notes.map(\.description) == ["Node n3: spec.podCIDRs: \(network) \(objection)"])
+            let destinations = Set(plan.entries(on: 7).routes.map(\.destination.description))
+            #expect(destinations == ["10.244.2.0/24", "fd00:10:244:2::/64", "10.244.3.0/24"])
+        }
+    }
+
     @Test func `a peer of the other family only is a note, a node without pod CIDR is nothing`() {
         let odd = plan([node(1), node(2, addresses: ["fd00::2"]), node(3, podCIDRs: [])])
         #expect(odd.peers.isEmpty && odd.notes.map { $0.object?.name } == ["n2"])

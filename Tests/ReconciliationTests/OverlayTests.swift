@@ -136,4 +136,27 @@ func objects(_ events: ObjectEvent...) -> [NodeEvent] { [.objects(events, notes:
         #expect(report.notes.map(\.object?.name) == ["n1"] && report.isSynced)
         #expect(try bed.routes.link(named: InterfaceName("fairlead.1")!) == nil)
     }
+
+    /// Whatever a Node object says: the others are reached, the way to them stays, and the node is ready for pods.
+    @Test(arguments: [
+        "0.0.0.0/0", "::/0", "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/24", "240.0.0.0/4", "255.255.255.0/24",
+        "255.255.255.255/32", "169.254.0.0/16", "172.30.0.0/24", "172.30.0.128/25", "128.0.0.0/1", "10.9.9.9/32",
+        "fe80::/64", "ff00::/8", "::1/128", "::ffff:0:0/96", "2001:db8::1/128", "10.244.1.0/24", "10.244.0.0/16",
+    ])
+    func `a node with an impossible network harms nobody else`(network: String) async throws {
+        let bed = try NodeBed()
+        let agent = try bed.reconciler([.overlay])
+        let before = try Set(bed.routes.routes())
+        var odd = node(3)
+        odd.podCIDRs = [try #require(IPPrefix(network))]
+        let report = await agent.apply(objects(.set(.node(node(1))), .set(.node(odd)), .set(.node(node(2))), .synced))
+        #expect(report.isSynced && report.errors == [] && report.overlay?.isReady == true, "\(report.errors)")
+        #expect(report.notes.allSatisfy { $0.object?.name == "n3" })
+        #expect(try bed.overlay().isSuperset(of: entries(2)))
+        #expect(try Set(bed.routes.routes()).isSuperset(of: before))
+        let way = try bed.routes.decide(to: #require(IPAddress("172.30.0.12")))
+        #expect(way.link == (try bed.routes.link(named: InterfaceName("eth0")!))?.index)
+        _ = await agent.apply(objects(.removed(ObjectReference(kind: .node, namespace: nil, name: "n3"))))
+        #expect(try bed.overlay() == entries(2))
+    }
 }
