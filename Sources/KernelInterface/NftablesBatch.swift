@@ -58,7 +58,7 @@ struct NftablesBatch: ~Copyable {
         }
     }
 
-    private mutating func message(
+    mutating func message(
         _ type: nf_tables_msg_types, _ flags: Int32, _ payload: (UnsafeMutablePointer<nlmsghdr>) -> Void
     ) {
         lastSequence = Self.nextSequence()
@@ -191,36 +191,89 @@ struct NftablesBatch: ~Copyable {
         nftnl_set_set_str(set, NFTNL_SET_NAME.attribute, name)
         message(NFT_MSG_DELSET, 0) { nftnl_set_nlmsg_build_payload($0, set) }
     }
+}
 
-    /// A long list goes to libnftnl piece by piece: its elements are hundreds of bytes each, and live until their
-    /// message is written.
-    private mutating func appendElements(_ elements: [Element], of name: String, message type: nf_tables_msg_types) {
-        var rest = elements[...]
-        while !rest.isEmpty {
-            appendPiece(rest.prefix(512), of: name, message: type)
-            rest = rest.dropFirst(512)
+// MARK: - Elements
+
+// Elements are written straight into the batch: libnftnl would make an object of hundreds of bytes out of each first, and
+// a table of a large cluster consists of little else.
+extension NftablesBatch {
+    /// Adds or removes elements of a set (`NFT_MSG_NEWSETELEM`, `NFT_MSG_DELSETELEM`).
+    mutating func appendElements(_ elements: [Element], of set: String, message type: nf_tables_msg_types) {
+        let isRemoval = type == NFT_MSG_DELSETELEM
+        let table = table.name
+        var next = elements.startIndex
+        while next < elements.endIndex {
+            message(type, isRemoval ? 0 : NLM_F_CREATE) { message in
+                mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE.attribute, table)
+                mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET.attribute, set)
+                message.nest(NFTA_SET_ELEM_LIST_ELEMENTS.attribute) {
+                    // An attribute's length has 16 bits; an element is at most 700 bytes long, and a range is two.
+                    while next < elements.endIndex, message.pointee.nlmsg_len < 64_000 {
+                        message.putElement(elements[next], isRemoval: isRemoval)
+                        next += 1
+                    }
+                }
+            }
+        }
+    }
+}
+
+extension UnsafeMutablePointer<nlmsghdr> {
+    /// Appends an attribute that consists of those that the body appends.
+    fileprivate func nest(_ type: UInt16, _ body: () -> Void) {
+        let start = mnl_attr_nest_start(self, type)
+        body()
+        mnl_attr_nest_end(self, start)
+    }
+
+    /// Appends bytes as the value (`NFTA_DATA_VALUE`) in an attribute.
+    private func putValue(_ bytes: [UInt8], _ type: UInt16) {
+        nest(type) { mnl_attr_put(self, NFTA_DATA_VALUE.attribute, bytes.count, bytes) }
+    }
+
+    /// Appends the kernel's elements for one of ours: a range is its start, and the first key after its end.
+    fileprivate func putElement(_ element: Element, isRemoval: Bool) {
+        nest(NFTA_LIST_ELEM.attribute) {
+            putValue(element.key.bytes, NFTA_SET_ELEM_KEY.attribute)
+            if !isRemoval { putContent(of: element) }
+        }
+        // A range that reaches the last key has no end of its own.
+        guard let last = element.last, let after = keyAfter(last.bytes) else { return }
+        nest(NFTA_LIST_ELEM.attribute) {
+            putValue(after, NFTA_SET_ELEM_KEY.attribute)
+            mnl_attr_put_u32(self, NFTA_SET_ELEM_FLAGS.attribute, NFT_SET_ELEM_INTERVAL_END.rawValue.bigEndian)
         }
     }
 
-    private mutating func appendPiece(
-        _ elements: ArraySlice<Element>, of name: String, message type: nf_tables_msg_types
-    ) {
-        let set = nftnl_set_alloc()!
-        defer { nftnl_set_free(set) }
-        nftnl_set_set_str(set, NFTNL_SET_TABLE.attribute, table.name)
-        nftnl_set_set_str(set, NFTNL_SET_NAME.attribute, name)
-        for element in elements {
-            for part in elementParts(of: element, removing: type == NFT_MSG_DELSETELEM) { nftnl_set_elem_add(set, part) }
+    private func putContent(of element: Element) {
+        switch element.value {
+        case .data(let data)?: putValue(data.bytes, NFTA_SET_ELEM_DATA.attribute)
+        case .verdict(let verdict)?:
+            nest(NFTA_SET_ELEM_DATA.attribute) {
+                nest(NFTA_DATA_VERDICT.attribute) {
+                    mnl_attr_put_u32(self, NFTA_VERDICT_CODE.attribute, UInt32(bitPattern: verdict.code).bigEndian)
+                    if let chain = verdict.target { mnl_attr_put_strz(self, NFTA_VERDICT_CHAIN.attribute, chain) }
+                }
+            }
+        case nil: break
         }
-        let flags = type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0
-        let iterator = nftnl_set_elems_iter_create(set)!
-        defer { nftnl_set_elems_iter_destroy(iterator) }
-        // An attribute's length has 16 bits, so even a piece may take several messages; libnftnl says when one is full.
-        var more = true
-        while more {
-            message(type, flags) { more = nftnl_set_elems_nlmsg_build_payload_iter($0, iterator) > 0 }
+        if let comment = element.comment {
+            UserData.comment(comment).withUnsafeBufferPointer {
+                mnl_attr_put(self, NFTA_SET_ELEM_USERDATA.attribute, $0.count, $0.baseAddress)
+            }
         }
     }
+}
+
+/// The next number in network order; nil after the last.
+private func keyAfter(_ bytes: [UInt8]) -> [UInt8]? {
+    var next = bytes
+    for index in next.indices.reversed() {
+        next[index] &+= 1
+        if next[index] != 0 { return next }
+    }
+    return nil
 }
 
 /// Memory that grows by whole messages. libmnl writes without looking at the end, so there is always room for the

@@ -116,42 +116,6 @@ struct ObservedElement {
     var isIntervalEnd: Bool
 }
 
-/// The kernel's elements for one of ours.
-func elementParts(of element: Element, removing: Bool) -> [OpaquePointer] {
-    let start = nftnl_set_elem_alloc()!
-    put(element.key.bytes, NFTNL_SET_ELEM_KEY.attribute, in: start)
-    if !removing {
-        switch element.value {
-        case .verdict(let verdict)?:
-            nftnl_set_elem_set_u32(start, NFTNL_SET_ELEM_VERDICT.attribute, UInt32(bitPattern: verdict.code))
-            if let chain = verdict.target { nftnl_set_elem_set_str(start, NFTNL_SET_ELEM_CHAIN.attribute, chain) }
-        case .data(let data)?: put(data.bytes, NFTNL_SET_ELEM_DATA.attribute, in: start)
-        case nil: break
-        }
-        if let comment = element.comment { put(UserData.comment(comment), NFTNL_SET_ELEM_USERDATA.attribute, in: start) }
-    }
-    // A range that reaches the last key has no end of its own.
-    guard let last = element.last, let after = successor(of: last.bytes) else { return [start] }
-    let end = nftnl_set_elem_alloc()!
-    put(after, NFTNL_SET_ELEM_KEY.attribute, in: end)
-    nftnl_set_elem_set_u32(end, NFTNL_SET_ELEM_FLAGS.attribute, NFT_SET_ELEM_INTERVAL_END.rawValue)
-    return [start, end]
-}
-
-private func put(_ bytes: [UInt8], _ attribute: UInt16, in element: OpaquePointer) {
-    _ = nftnl_set_elem_set(element, attribute, bytes, UInt32(bytes.count))
-}
-
-/// The next number in network order; nil after the last.
-private func successor(of bytes: [UInt8]) -> [UInt8]? {
-    var next = bytes
-    for index in next.indices.reversed() {
-        next[index] &+= 1
-        if next[index] != 0 { return next }
-    }
-    return nil
-}
-
 private func predecessor(of bytes: [UInt8]) -> [UInt8] {
     var previous = bytes
     for index in previous.indices.reversed() {
@@ -231,7 +195,7 @@ struct ElementRequest {
         nftnl_set_set_str(object, NFTNL_SET_NAME.attribute, set)
         if let key {
             let element = nftnl_set_elem_alloc()!
-            put(key.bytes, NFTNL_SET_ELEM_KEY.attribute, in: element)
+            _ = nftnl_set_elem_set(element, NFTNL_SET_ELEM_KEY.attribute, key.bytes, UInt32(key.bytes.count))
             nftnl_set_elem_add(object, element)
         }
         nftnl_set_elems_nlmsg_build_payload(header, object)

@@ -9,13 +9,9 @@ enum UserData {
         [UInt8](unsafeUninitializedCapacity: text.utf8.count + 3) { bytes, count in
             bytes[0] = 0
             bytes[1] = UInt8(text.utf8.count + 1)
-            count = 2
-            for byte in text.utf8 {
-                bytes[count] = byte
-                count += 1
-            }
-            bytes[count] = 0
-            count += 1
+            let (_, end) = UnsafeMutableBufferPointer(rebasing: bytes[2...]).initialize(from: text.utf8)
+            bytes[2 + end] = 0
+            count = text.utf8.count + 3
         }
     }
 

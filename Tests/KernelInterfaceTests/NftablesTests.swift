@@ -239,18 +239,29 @@ let everyShape: Ruleset = {
         #expect(try next.observe(everyShape.table)?.sets["members4"]?.elements.isEmpty == true)
     }
 
-    @Test func `a batch of many thousand elements is one transaction`() throws {
+    @Test func `a batch of any size is one transaction, carried out as a whole or not at all`() throws {
         let namespace = try NetworkNamespace.anonymous()
         let socket = try namespace.withEntered { () throws(KernelError) in try NftablesSocket.open() }
+        // Longer than the buffer that a socket begins with, and than a system lets programs ask for.
+        let comment = String(repeating: "x", count: longestComment)
+        func elements(from first: UInt128) -> [Element] {
+            (first..<first + 80_000).map {
+                Element(.init(.number(UInt32($0 % 7)), .address(IPAddress("10.0.0.0")!.advanced(by: $0)!)), comment: comment)
+            }
+        }
         var ruleset = Ruleset(TableName(.inet, "large"))
-        ruleset.sets["members4"] = NamedSet(
-            .init(key: [.number, .ipv4Address]),
-            (0..<20_000).map {
-                Element(.init(.number(UInt32($0 % 7)), .address(IPAddress("10.0.0.0")!.advanced(by: UInt128($0))!)), comment: "pod number \($0)")
-            })
-        let before = try socket.generation()
+        ruleset.sets["members4"] = NamedSet(.init(key: [.number, .ipv4Address]), elements(from: 0))
+        let (generation, sent) = (try socket.generation(), NftablesSocket.bytesSent)
         try socket.apply(ruleset.creation, to: ruleset.table)
-        #expect(try socket.generation() == before + 1)
+        #expect(NftablesSocket.bytesSent - sent > 12 << 20)
+        #expect(try socket.generation() == generation + 1)
         #expect(try socket.observe(ruleset.table) == ruleset)
+
+        let more = elements(from: 80_000)
+        let refused = [Change.addElements(more, set: "members4"), .removeChain("none")]
+        #expect(errno { try socket.apply(refused, to: ruleset.table) } == .noSuchFileOrDirectory)
+        #expect(try !socket.contains(more[0].key, set: "members4", table: ruleset.table))
+        #expect(try !socket.contains(more.last!.key, set: "members4", table: ruleset.table))
+        #expect(try socket.generation() == generation + 1)
     }
 }
