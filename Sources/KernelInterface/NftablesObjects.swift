@@ -60,7 +60,14 @@ func decodeRule(_ message: UnsafePointer<nlmsghdr>, of table: TableName) -> (cha
     return (String(cString: chain), Rule(instructions: instructions, comment: comment, handle: handle))
 }
 
-func decodeSet(_ message: UnsafePointer<nlmsghdr>, of table: TableName) -> (String, SetDefinition)? {
+/// A set as the kernel describes it.
+struct ObservedSet {
+    var definition: SetDefinition
+    /// How many elements it has; nil where the kernel does not tell.
+    var count: Int?
+}
+
+func decodeSet(_ message: UnsafePointer<nlmsghdr>, of table: TableName) -> (String, ObservedSet)? {
     let set = nftnl_set_alloc()!
     defer { nftnl_set_free(set) }
     guard nftnl_set_nlmsg_parse(message, set) == 0,
@@ -85,7 +92,24 @@ func decodeSet(_ message: UnsafePointer<nlmsghdr>, of table: TableName) -> (Stri
     if flags & NFT_SET_TIMEOUT.rawValue != 0 {
         definition.expiry = nftnl_set_get_u64(set, NFTNL_SET_TIMEOUT.attribute) / 1000
     }
-    return (String(cString: name), definition)
+    return (String(cString: name), ObservedSet(definition: definition, count: elementCount(message)))
+}
+
+/// `NFTA_SET_COUNT` of Linux 6.17; Debian 12's header ends before it.
+private let setCountAttribute: UInt16 = 20
+
+/// How many elements a set has, which libnftnl does not read. Attributes begin behind `struct nfgenmsg`.
+private func elementCount(_ message: UnsafePointer<nlmsghdr>) -> Int? {
+    var count: Int?
+    mnl_attr_parse(
+        message, 4,
+        { attribute, count in
+            if mnl_attr_get_type(attribute) == setCountAttribute, mnl_attr_get_payload_len(attribute) == 4 {
+                count!.assumingMemoryBound(to: Int?.self).pointee = Int(UInt32(bigEndian: mnl_attr_get_u32(attribute)))
+            }
+            return MNL_CB_OK
+        }, &count)
+    return count
 }
 
 /// The parts of a concatenated type number, or nil where one is not ours.

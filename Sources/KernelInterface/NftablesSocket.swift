@@ -175,14 +175,14 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
             guard let (name, chain) = decodeChain(message, of: table) else { return }
             ruleset.chains[name] = chain
         }
-        var definitions: [String: SetDefinition] = [:]
+        var sets: [String: ObservedSet] = [:]
         try dump(NFT_MSG_GETSET, family: table.family, operation: context) { message in
-            guard let (name, definition) = decodeSet(message, of: table) else { return }
-            definitions[name] = definition
+            guard let (name, set) = decodeSet(message, of: table) else { return }
+            sets[name] = set
         }
-        for (name, definition) in definitions {
+        for (name, set) in sets {
             ruleset.sets[name] = NamedSet(
-                definition, withElements && definition.expiry == nil ? try elements(of: name, definition, in: table) : [])
+                set.definition, withElements && set.definition.expiry == nil ? try elements(of: name, set, in: table) : [])
         }
         try dump(NFT_MSG_GETRULE, family: table.family, operation: context) { message in
             guard let (chain, rule) = decodeRule(message, of: table) else { return }
@@ -194,21 +194,23 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
     /// All elements of a set.
     ///
     /// While the kernel grows a set's hash table, which it does some time after elements were added, a dump may skip
-    /// some of them and show others twice. So the set is read until two readings in a row agree.
+    /// some of them and show others twice. So the set is read until there are as many as the kernel has counted, or,
+    /// where it does not tell, until two readings in a row agree. A reading costs with the square of the size: for each
+    /// 32 KiB of it the kernel walks the table from its beginning.
     private func elements(
-        of set: String, _ definition: SetDefinition, in table: TableName
+        of name: String, _ set: ObservedSet, in table: TableName
     ) throws(KernelError) -> [Element] {
-        let request = ElementRequest(table: table, set: set)
-        let operation = "read set \(set) of table \(table)"
+        let request = ElementRequest(table: table, set: name)
+        let operation = "read set \(name) of table \(table)"
         var last: Set<ElementKey>?
         for _ in 0..<16 {
             var pieces: [ObservedElement] = []
             try dump(
                 NFT_MSG_GETSETELEM, family: table.family, operation: operation, payload: { request.build($0) }
             ) { pieces += decodeElements($0) }
-            let elements = joinElements(pieces, definition: definition)
+            let elements = joinElements(pieces, definition: set.definition)
             let keys = Set(elements.map(\.key))
-            if keys.isEmpty || keys == last { return elements }
+            if keys.isEmpty || keys.count == set.count || keys == last { return elements }
             last = keys
         }
         throw KernelError(operation: operation, errno: .interrupted)
