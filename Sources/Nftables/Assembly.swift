@@ -35,13 +35,16 @@ public struct Contribution: Hashable, Sendable {
 public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     /// The table as it should be.
     public private(set) var ruleset: Ruleset
-    private var records: [Owner: Record] = [:]
+    /// The number of each object that contributes something: its place among the records, from 1.
+    private var numbers: [Owner: UInt32] = [:]
+    private var records: [Record?] = []
+    private var freeNumbers: [UInt32] = []
     /// How many objects use each shared chain and set.
     private var users: [Part: Int] = [:]
-    /// Who holds each key, by set. Not part of the element: two objects may hold equal elements.
-    private var holders: [String: [ElementKey: Owner]]
     /// The claims on keys that more than one object wants; almost always empty.
     private var rivals: [Claim: [Owner: Element]] = [:]
+    /// How many elements objects have in the frame's sets; those of sets of their own do not count.
+    public private(set) var memberCount = 0
     /// Nil until changes are taken for the first time: until then, everything has changed.
     private var before: Before?
 
@@ -52,6 +55,7 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
 
     /// What an object holds. Values stand in the table; only names are kept here.
     private struct Record: Sendable {
+        let owner: Owner
         var claims: [Claim]
         var chains: [String]
         var sets: [String]
@@ -71,15 +75,16 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
 
     public init(frame: Ruleset) {
         ruleset = frame
-        holders = frame.sets.mapValues { _ in [:] }
     }
 
     /// Whose element stands under the key; nil where none does.
-    public func holder(of key: ElementKey, in set: String) -> Owner? { holders[set]?[key] }
+    public func holder(of key: ElementKey, in set: String) -> Owner? {
+        ruleset.sets[set]?.elements[key].flatMap { $0.holder == 0 ? nil : owner($0.holder) }
+    }
 
     /// All that claim the key.
     public func claimants(of key: ElementKey, in set: String) -> [Owner] {
-        guard let holder = holders[set]?[key] else { return [] }
+        guard let holder = holder(of: key, in: set) else { return [] }
         guard !rivals.isEmpty, let rivals = rivals[Claim(set: set, key: key)] else { return [holder] }
         return Array(rivals.keys)
     }
@@ -89,12 +94,9 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
         rivals.values.contains { elements in Set(elements.values.map(\.value)).count > 1 }
     }
 
-    /// How many elements objects have in the frame's sets; those of sets of their own do not count.
-    public var memberCount: Int { holders.values.reduce(0) { $0 + $1.count } }
-
     /// What an object contributes at the moment; nil where that is nothing.
     public func contribution(of owner: Owner) -> Contribution? {
-        guard let record = records[owner] else { return nil }
+        guard let number = numbers[owner], let record = records[Int(number) - 1] else { return nil }
         var contribution = Contribution()
         contribution.members = record.claims.compactMap { claim in
             let element = rivals[claim]?[owner] ?? ruleset.sets[claim.set]?.elements[claim.key]
@@ -108,7 +110,8 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     /// Replaces what an object contributes; nil when it is gone.
     public mutating func set(_ contribution: Contribution?, for owner: Owner) {
         let new = contribution ?? Contribution()
-        let old = records[owner]
+        guard let number = number(of: owner, isNeeded: !new.isEmpty) else { return }
+        let old = records[Int(number) - 1]
         // New shared parts first: a part that both versions use is never dropped in between.
         for (name, chain) in new.chains { retainChain(name, chain) }
         for (name, set) in new.sets { retainSet(name, set) }
@@ -117,12 +120,33 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
             let kept = Set(claims)
             for claim in old.claims where !kept.contains(claim) { release(claim, by: owner) }
         }
-        for (member, claim) in zip(new.members, claims) { take(member.element, claim, by: owner) }
+        for index in claims.indices { take(new.members[index].element, claims[index], by: owner, number) }
         for name in old?.chains ?? [] { releaseChain(name) }
         for name in old?.sets ?? [] { releaseSet(name) }
-        records[owner] =
-            new.isEmpty ? nil : Record(claims: claims, chains: Array(new.chains.keys), sets: Array(new.sets.keys))
+        guard !new.isEmpty else {
+            records[Int(number) - 1] = nil
+            numbers[owner] = nil
+            freeNumbers.append(number)
+            return
+        }
+        records[Int(number) - 1] = Record(
+            owner: owner, claims: claims, chains: Array(new.chains.keys), sets: Array(new.sets.keys))
     }
+
+    /// The number of an object; one that has none gets one where that is needed.
+    private mutating func number(of owner: Owner, isNeeded: Bool) -> UInt32? {
+        if let number = numbers[owner] { return number }
+        guard isNeeded else { return nil }
+        if freeNumbers.isEmpty {
+            records.append(nil)
+            freeNumbers.append(UInt32(records.count))
+        }
+        let number = freeNumbers.removeLast()
+        numbers[owner] = number
+        return number
+    }
+
+    private func owner(_ number: UInt32) -> Owner { records[Int(number) - 1]!.owner }
 
     /// Replaces a chain of the frame, such as the one that holds the current policy epoch.
     public mutating func setFrameChain(_ name: String, _ chain: Chain) {
@@ -157,26 +181,25 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
 
     // MARK: Elements
 
-    private mutating func take(_ element: Element, _ claim: Claim, by owner: Owner) {
-        precondition(holders[claim.set] != nil, "the frame has no set \(claim.set)")
-        guard let holder = Self.occupy(&holders[claim.set]![claim.key], by: owner) else {
-            write(element, claim)
-            return
+    private mutating func take(_ element: Element, _ claim: Claim, by owner: Owner, _ number: UInt32) {
+        var element = element
+        element.holder = number
+        if rivals.isEmpty || rivals[claim] == nil {
+            let old = Self.occupy(&ruleset.sets[claim.set]!.elements[claim.key], element)
+            guard let old, old.holder != number else {
+                if old == nil { memberCount += 1 }
+                note(old, insteadOf: element, claim)
+                return
+            }
+            rivals[claim] = [self.owner(old.holder): old]
         }
-        if rivals[claim] != nil {
-            rivals[claim]![owner] = element
-        } else if holder != owner {
-            rivals[claim] = [holder: ruleset.sets[claim.set]!.elements[claim.key]!, owner: element]
-        } else {
-            write(element, claim)
-            return
-        }
+        rivals[claim]![owner] = element
         settle(claim)
     }
 
     private mutating func release(_ claim: Claim, by owner: Owner) {
-        guard rivals[claim] != nil else {
-            holders[claim.set]![claim.key] = nil
+        guard !rivals.isEmpty, rivals[claim] != nil else {
+            memberCount -= 1
             write(nil, claim)
             return
         }
@@ -186,21 +209,24 @@ public struct Assembly<Owner: Hashable & Comparable & Sendable>: Sendable {
     }
 
     private mutating func settle(_ claim: Claim) {
-        let (winner, element) = rivals[claim]!.min { $0.key < $1.key }!
-        holders[claim.set]![claim.key] = winner
-        write(element, claim)
+        write(rivals[claim]!.min { $0.key < $1.key }!.value, claim)
     }
 
-    /// Takes a place that is free; who has it where it is not. The key is looked up only once.
-    private static func occupy(_ place: inout Owner?, by owner: Owner) -> Owner? {
-        if let place { return place }
-        place = owner
-        return nil
+    /// Takes a place that is free or the element's holder's already; what was there in any case. The key is looked up
+    /// only once.
+    private static func occupy(_ place: inout Element?, _ element: Element) -> Element? {
+        let old = place
+        if old == nil || old!.holder == element.holder { place = element }
+        return old
     }
 
     private mutating func write(_ element: Element?, _ claim: Claim) {
-        let old = Self.exchange(&ruleset.sets[claim.set]!.elements[claim.key], element)
-        guard before != nil, old != element, before!.elements[claim.set]?[claim.key] == nil else { return }
+        note(Self.exchange(&ruleset.sets[claim.set]!.elements[claim.key], element), insteadOf: element, claim)
+    }
+
+    /// Remembers what stood in a place before the changes that have not been taken yet.
+    private mutating func note(_ old: Element?, insteadOf new: Element?, _ claim: Claim) {
+        guard before != nil, old != new, before!.elements[claim.set]?[claim.key] == nil else { return }
         _ = before!.elements[claim.set, default: [:]].updateValue(old, forKey: claim.key)
     }
 

@@ -284,6 +284,8 @@ public enum KeyPart: Hashable, Sendable {
 }
 
 /// A member of a set, or an entry of a map.
+///
+/// Equality is that of what the kernel holds.
 public struct Element: Hashable, Sendable {
     public enum Value: Hashable, Sendable {
         case verdict(Verdict)
@@ -294,6 +296,9 @@ public struct Element: Hashable, Sendable {
     /// The last key of the range, in an interval set; nil elsewhere.
     public var last: ElementKey?
     public var value: Value?
+    /// The assembly's number of the object that put the element there; 0 outside of assemblies. Here, because a large
+    /// table has no room for another dictionary of its keys, and in a gap that the layout leaves.
+    var holder: UInt32 = 0
     /// The Kubernetes object the element exists for.
     public var comment: String?
 
@@ -303,6 +308,17 @@ public struct Element: Hashable, Sendable {
         self.value = value
         self.comment = comment.map(annotation)
     }
+
+    public static func == (left: Self, right: Self) -> Bool {
+        left.key == right.key && left.value == right.value && left.comment == right.comment && left.last == right.last
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(key)
+        hasher.combine(last)
+        hasher.combine(value)
+        hasher.combine(comment)
+    }
 }
 
 /// The longest comment the kernel's tools read back, in bytes.
@@ -310,16 +326,16 @@ public let longestComment = 127
 
 /// A comment that `nft` can print and read again: no quotes, no control characters, at most 127 bytes.
 func annotation(_ text: String) -> String {
-    if text.utf8.count <= longestComment, text.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "\"") }) {
-        return text
-    }
+    let bytes = text.utf8Span.span
+    if bytes.count <= longestComment, bytes.indices.allSatisfy({ isPrintable(bytes[$0]) }) { return text }
     var kept = ""
     var count = 0
     for character in text.unicodeScalars {
-        let printable = character.isASCII && character.value >= 0x20 && character.value < 0x7f && character != "\""
         guard count < longestComment else { break }
-        kept.unicodeScalars.append(printable ? character : "?")
+        kept.unicodeScalars.append(character.isASCII && isPrintable(UInt8(character.value)) ? character : "?")
         count += 1
     }
     return kept
 }
+
+private func isPrintable(_ byte: UInt8) -> Bool { byte >= 0x20 && byte < 0x7f && byte != UInt8(ascii: "\"") }
