@@ -47,7 +47,7 @@ struct AssembledTable<Owner: Hashable & Comparable & Sendable>: ~Copyable {
 
     /// Replaces what an object contributes; nil when it is gone.
     mutating func set(_ contribution: Contribution?, for owner: Owner) {
-        refused[owner] = nil
+        if !refused.isEmpty { refused[owner] = nil }
         unproven.insert(owner)
         assembly.set(contribution, for: owner)
     }
@@ -116,7 +116,10 @@ struct AssembledTable<Owner: Hashable & Comparable & Sendable>: ~Copyable {
 
     /// What to do to the table, and the same without what only takes it over.
     private func difference(from observed: Ruleset?) -> (changes: [Change], edits: [Change]) {
-        guard let observed else { return (assembly.ruleset.creation, assembly.ruleset.creation) }
+        guard let observed else {
+            let creation = assembly.ruleset.creation
+            return (creation, creation)
+        }
         let changes = observed.changes(to: assembly.ruleset)
         // A table that is not to be owned has nothing to be taken over; the kernel would refuse other flags.
         return (changes, !isOwned || changes.contains(.addTable) ? changes : [.addTable] + changes)

@@ -15,7 +15,7 @@ struct FrontendClaims {
     private var contests: [Frontend: Contest] = [:]
 
     /// Whether several services claim it.
-    func isContested(_ frontend: Frontend) -> Bool { contests[frontend] != nil }
+    func isContested(_ frontend: Frontend) -> Bool { !contests.isEmpty && contests[frontend] != nil }
 
     /// The service that may have it; nil where it is not contested.
     func winner(of frontend: Frontend) -> NamespacedName? { contests[frontend]?.winner }
@@ -31,6 +31,7 @@ struct FrontendClaims {
     ///
     /// - Returns: the frontends that were contested by it.
     mutating func withdraw(_ service: NamespacedName) -> [Frontend] {
+        guard !contests.isEmpty else { return [] }
         let touched = contests.filter { $0.value.ranks[service] != nil }.map(\.key)
         for frontend in touched { contests[frontend]!.ranks[service] = nil }
         return touched

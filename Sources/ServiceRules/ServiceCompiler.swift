@@ -29,8 +29,7 @@ public struct ServiceCompiler: Sendable {
         switch event {
         case .set(.service(let service)):
             let kept = KeptService(service)
-            guard services[service.key]?.service != kept.service else { return }
-            services[service.key] = kept
+            if let old = services.updateValue(kept, forKey: service.key), old.isEqual(to: kept) { return }
             dirty.insert(service.key)
         case .set(.endpointSlice(let slice)): set(slice, for: slice.key)
         case .removed(let reference) where reference.kind == .service:
@@ -112,10 +111,12 @@ public struct ServiceCompiler: Sendable {
     ) -> Contribution? {
         var contested = claims.withdraw(key)
         var contribution: Contribution?
-        if let service = services[key]?.service, service.isProxied {
-            contribution = rules(for: service, slices: slices[key] ?? [], on: node, previous: previous ?? assembly.ruleset) {
+        if let kept = services[key], kept.service.isProxied {
+            contribution = rules(
+                for: kept.service, slices: slices[key] ?? [], on: node, previous: previous ?? assembly.ruleset
+            ) {
                 let claimants = assembly.claimants(of: $0.key, in: ServiceTable.frontends($0.address.family))
-                let isAdmitted = admit($1, of: service, to: $0, besides: claimants)
+                let isAdmitted = admit($1, of: kept.service, to: $0, besides: claimants)
                 if claims.isContested($0) { contested.append($0) }
                 return isAdmitted
             }
@@ -129,6 +130,7 @@ public struct ServiceCompiler: Sendable {
         _ origin: Frontend.Origin, of service: Service, to frontend: Frontend, besides others: [NamespacedName]
     ) -> Bool {
         if !claims.isContested(frontend) {
+            guard !others.isEmpty else { return true }
             // Those that claim it no longer are about to be compiled again themselves.
             let rank = others.lazy.filter { $0 != service.key }.compactMap { [services, node] other in
                 services[other].flatMap { kept in
@@ -190,13 +192,14 @@ public struct ServiceCompiler: Sendable {
 private final class KeptService: Sendable {
     let service: Service
 
-    init(_ full: Service) {
-        var service = full
+    init(_ service: consuming Service) {
         service.selector = [:]
-        service.metadata.labels = full.metadata.labels.filter { $0.key == Service.proxyNameLabel }
+        service.metadata.labels = service.metadata.labels.filter { $0.key == Service.proxyNameLabel }
         (service.metadata.uid, service.metadata.owner) = ("", nil)
         self.service = service
     }
+
+    func isEqual(to other: KeptService) -> Bool { service == other.service }
 }
 
 extension EndpointSlice {

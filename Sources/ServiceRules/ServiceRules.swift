@@ -22,7 +22,7 @@ func rules(
     guard service.isProxied else { return Contribution() }
     var planning = ServicePlanning(
         service: service, slices: slices.count > 1 ? slices.sorted { $0.key < $1.key } : slices, node: node,
-        previous: previous)
+        previous: previous, name: "svc \(service.key)")
     planning.compile(admits: admits)
     return planning.contribution
 }
@@ -57,24 +57,26 @@ private struct ServicePlanning {
     let slices: [EndpointSlice]
     let node: NodeContext
     let previous: Ruleset?
+    /// What `nft list` shows beside the service's elements.
+    let name: String
     var contribution = Contribution()
 
     mutating func compile(admits: (Frontend, Frontend.Origin) -> Bool) {
         for address in service.clusterIPs {
             append(
-                Element(.init(.address(address)), comment: "svc \(service.key)"),
+                Element(.init(.address(address)), comment: name),
                 to: ServiceTable.clusterIPs(address.family))
         }
         var taken: [Frontend] = []
         for port in service.ports {
             for family in AddressFamily.allCases where service.clusterIP(of: family) != nil {
-                let endpoints = EndpointChoice(candidates(for: port, family, in: slices), on: node)
+                let endpoints = EndpointChoice(candidates(for: port, family, in: slices, on: node))
                 for (frontend, origin) in service.frontends(of: port, family, on: node)
                 where !taken.contains(frontend) && admits(frontend, origin) {
                     taken.append(frontend)
                     compile(frontend, origin, of: port, endpoints)
                 }
-                for endpoint in endpoints.all where endpoint.endpoint.nodeName == node.name {
+                for endpoint in endpoints.all where endpoint.isHere {
                     let address = KeyPart.address(endpoint.target.address)
                     appendOnce(Element(.init(address, address)), to: ServiceTable.hairpin(family))
                 }
@@ -89,7 +91,7 @@ private struct ServicePlanning {
         let policy = isExternal ? service.externalTrafficPolicy : service.internalTrafficPolicy
         let family = frontend.address.family
         let key = frontend.key
-        let name = "svc \(service.key):\(port.name.isEmpty ? port.number.description : port.name)"
+        let name = name + ":" + (port.name.isEmpty ? port.number.description : port.name)
         let chosen = policy == .local ? endpoints.local : endpoints.cluster
         let verdict: Verdict =
             if !chosen.isEmpty {
