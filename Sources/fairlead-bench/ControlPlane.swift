@@ -15,6 +15,7 @@ final class ControlPlane: Sendable {
     let folder: String
     let namespace: NetworkNamespace
     private let processes = Mutex<[ChildProcess]>([])
+    private let signals = Mutex<[any DispatchSourceSignal]>([])
 
     /// Starts both and waits until the server says that it is ready.
     init(apiserver: String, etcd: String) throws {
@@ -24,6 +25,7 @@ final class ControlPlane: Sendable {
         try namespace.withEntered { () throws(KernelError) in
             try RouteSocket.open().change(link: 1, LinkChange(isUp: true))
         }
+        endOnTermination()
         do {
             try makeCredentials()
             // Flags that etcd's own command and the one Kubernetes tests with have in common.
@@ -31,7 +33,7 @@ final class ControlPlane: Sendable {
             try start(etcd, [
                 "-data-dir", "\(folder)/etcd", "-listen-client-urls", store, "-advertise-client-urls", store,
                 "-listen-peer-urls", "http://127.0.0.1:2380", "-unsafe-no-fsync",
-            ], log: "etcd")
+            ], log: "etcd", in: namespace)
             try start(apiserver, [
                 "--etcd-servers=\(store)", "--secure-port=\(Self.port)", "--authorization-mode=RBAC",
                 "--advertise-address=192.0.2.1", "--bind-address=0.0.0.0",
@@ -39,7 +41,7 @@ final class ControlPlane: Sendable {
                 "--client-ca-file=\(folder)/ca.crt", "--token-auth-file=\(folder)/tokens.csv",
                 "--service-account-issuer=https://kubernetes.default", "--service-account-key-file=\(folder)/server.key",
                 "--service-account-signing-key-file=\(folder)/server.key", "--service-cluster-ip-range=10.96.0.0/12",
-            ], log: "apiserver")
+            ], log: "apiserver", in: namespace)
             try waitUntilReady()
         } catch {
             end()
@@ -47,26 +49,52 @@ final class ControlPlane: Sendable {
         }
     }
 
-    /// Ends both and removes the folder.
+    /// Ends all that was started and removes the folder.
     func end() {
-        let running = processes.withLock { processes in
-            defer { processes = [] }
-            return processes
-        }
-        for process in running.reversed() {
-            _ = try? process.signal(.kill)
-            _ = try? process.wait()
-        }
+        for process in processes.withLock({ $0 }).reversed() { stop(process) }
         try? FileManager.default.removeItem(atPath: folder)
+        signals.withLock { $0 = [] }
     }
 
-    private func start(_ program: String, _ arguments: [String], log: String) throws(KernelError) {
-        let file = "\(folder)/\(log).log"
-        let process = try namespace.withEntered { () throws(KernelError) in
-            try ChildProcess.spawn(
-                executable: program, arguments: arguments, standardOutput: .file(file), standardError: .file(file))
+    /// Has the process end what it started when it is asked to end itself.
+    private func endOnTermination() {
+        signals.withLock { sources in
+            for number in [SIGTERM, SIGINT, SIGHUP] {
+                signal(number, SIG_IGN)
+                let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+                source.setEventHandler { [self] in
+                    end()
+                    // As a shell tells of a process that the signal ended.
+                    exit(128 + number)
+                }
+                source.resume()
+                sources.append(source)
+            }
         }
-        processes.withLock { $0.append(process) }
+    }
+
+    /// Starts a program, which runs no longer than until `end`; what it says goes to a file in the folder.
+    @discardableResult
+    func start(
+        _ program: String, _ arguments: [String], log: String, in namespace: borrowing NetworkNamespace
+    ) throws(KernelError) -> ChildProcess {
+        let file = "\(folder)/\(log).log"
+        return try namespace.withEntered { () throws(KernelError) in
+            // Nothing is started unseen by an `end` on another thread.
+            try processes.withLock { processes throws(KernelError) in
+                let process = try ChildProcess.spawn(
+                    executable: program, arguments: arguments, standardOutput: .file(file), standardError: .file(file))
+                processes.append(process)
+                return process
+            }
+        }
+    }
+
+    /// Ends a program that `start` has started.
+    func stop(_ process: ChildProcess) {
+        _ = try? process.signal(.kill)
+        _ = try? process.wait()
+        processes.withLock { $0.removeAll { $0 == process } }
     }
 
     private func makeCredentials() throws {

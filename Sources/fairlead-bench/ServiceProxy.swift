@@ -80,8 +80,7 @@ final class ServiceProxy {
 
     private func stop() {
         guard let process else { return }
-        _ = try? process.signal(.kill)
-        _ = try? process.wait()
+        control.stop(process)
         self.process = nil
     }
 
@@ -97,11 +96,7 @@ final class ServiceProxy {
     func fromEmpty(_ objects: ServedObjects) throws {
         try clear()
         let start = ContinuousClock.now
-        let log = "\(folder)/log"
-        let process = try node.withEntered { () throws(KernelError) in
-            try ChildProcess.spawn(
-                executable: program, arguments: arguments, standardOutput: .file(log), standardError: .file(log))
-        }
+        let process = try control.start(program, arguments, log: name, in: node)
         self.process = process
         for number in objects.sample {
             while try answer(of: objects.address(number), within: .milliseconds(20)) == nil {
