@@ -128,7 +128,7 @@ let package = Package(
             dependencies: [
                 "NetworkAddresses", "RouteNetlink", "Nftables", "KubernetesObjects", "CNIProtocol", "ServiceRules",
                 "PolicyRules", "OverlayRoutes", "ProxyConfiguration", "NodeDuties", "ManifestFolder",
-                "KubernetesClient", "Reconciliation", "KernelInterface",
+                "KubernetesClient", "Reconciliation", "KernelInterface", "PodAttachment",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

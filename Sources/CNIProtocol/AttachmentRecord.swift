@@ -2,8 +2,9 @@ public import NetworkAddresses
 
 /// What the node agent is told about an attachment: the content of one file in the `attachments` state folder.
 ///
-/// The plugin writes the file before ADD returns and DEL removes it; the agent watches the folder and admits the pod's
-/// addresses to its policy. Readers find what they need inside, not in the file's name.
+/// The plugin writes the file before ADD returns; the agent watches the folder and admits the pod's addresses to its
+/// policy. DEL renames it first (`withdrawn`) and removes it last, so that nothing is left on a node without something
+/// that tells of it. Readers find what they need inside, not in the file's name.
 public struct AttachmentRecord: Hashable, Sendable {
     public var attachment: AttachmentID
     /// The name of the network, which GC goes by.
@@ -48,6 +49,22 @@ public struct AttachmentRecord: Hashable, Sendable {
 
     /// The folder of the records inside a state folder.
     public static let folder = "attachments"
+
+    /// How the names of records end.
+    public static let suffix = ".json"
+    /// How they end once DEL has begun: the attachment is nobody's any more, and not yet removed as a whole.
+    public static let withdrawnSuffix = ".gone"
+
+    /// What a record is called once it is withdrawn; nil for a name that is no record's.
+    public static func withdrawn(_ name: String) -> String? {
+        name.hasSuffix(suffix) ? name.dropLast(suffix.utf8.count) + withdrawnSuffix : nil
+    }
+
+    /// Whether a file of that name in the folder is a record of a living attachment.
+    public static func isLiving(_ name: String) -> Bool { name.hasSuffix(suffix) && !name.hasPrefix(".") }
+
+    /// Whether it is that of an attachment whose DEL has begun, and was cut short if it is still there after a while.
+    public static func isWithdrawn(_ name: String) -> Bool { name.hasSuffix(withdrawnSuffix) && !name.hasPrefix(".") }
 
     /// The name of an attachment's file: `<container id>-<interface>.json`.
     ///

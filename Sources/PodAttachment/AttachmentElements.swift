@@ -47,7 +47,7 @@ extension Ruleset {
             ]
         }
         let isDead = { (comment: String?) in comment.map(dead.contains) ?? false }
-        changes += observed?.removing(where: isDead) ?? []
+        if !dead.isEmpty { changes += observed?.removing(where: isDead) ?? [] }
         var (removed, added): ([String: [Element]], [String: [Element]]) = ([:], [:])
         for member in part.members {
             let present = observed?.sets[member.set]?.elements[member.element.key]

@@ -2,6 +2,8 @@ import CNIProtocol
 import KernelInterface
 import Logging
 import NetworkAddresses
+import Nftables
+import PodAttachment
 import ServiceLifecycle
 
 /// Looks after what the CNI plugins left of their attachments on the node, while no runtime calls them.
@@ -22,6 +24,10 @@ actor AttachmentKeeper: ServiceLifecycle.Service {
     /// When the namespace of an attachment was first seen to be gone, by the record's file.
     private var suspects: [String: ContinuousClock.Instant] = [:]
     private var nextCollection = ContinuousClock.now
+    private let watch: DirectoryWatch
+    /// What the packet filter is to hold for each record, by its file; those that changed are read again.
+    private var parts: [String: RecordedParts] = [:]
+    /// Of the packet filter, when it was last seen to hold all of that.
     private var generation: UInt32?
     private var complaint = ""
 
@@ -36,6 +42,7 @@ actor AttachmentKeeper: ServiceLifecycle.Service {
     init(stateFolder: String, programs: String, grace: Duration, logger: Logger) throws(KernelError) {
         records = try StateDirectory.open(stateFolder, create: true)
             .subdirectory(AttachmentRecord.folder, create: true)
+        watch = try DirectoryWatch.open(records.path)
         links = try RouteSocket.open()
         filter = try NftablesSocket.open()
         self.stateFolder = stateFolder
@@ -52,12 +59,14 @@ actor AttachmentKeeper: ServiceLifecycle.Service {
 
     private func look() {
         do {
-            let names = try records.entries().filter { $0.hasSuffix(".json") && !$0.hasPrefix(".") }
-            if !names.isEmpty { try restore() }
+            let names = try records.entries()
+            try restore(names.filter(AttachmentRecord.isLiving))
             guard let grace, ContinuousClock.now >= nextCollection else { return }
             nextCollection = .now + max(.seconds(1), min(.seconds(15), grace / 4))
-            suspects = suspects.filter { names.contains($0.key) }
-            for name in names { try collect(name, grace) }
+            // A withdrawn one is what a DEL left that was cut short and that nobody has repeated.
+            let present = names.filter { AttachmentRecord.isLiving($0) || AttachmentRecord.isWithdrawn($0) }
+            suspects = suspects.filter { present.contains($0.key) }
+            for name in present { try collect(name, grace) }
         } catch {
             complain("\(error)")
         }
@@ -114,15 +123,35 @@ actor AttachmentKeeper: ServiceLifecycle.Service {
 
     // MARK: - The packet filter
 
-    /// Has the plugin put back what is missing, where any program has changed the packet filter since the last look.
-    private func restore() throws {
+    /// Has the plugin put back what living pods have lost.
+    ///
+    /// The tables are looked at where the packet filter has changed at all, and not listened to: one listener makes the
+    /// kernel tell of every element that anybody writes, which costs a commit of ours half as much again.
+    private func restore(_ names: [String]) throws {
+        let changes = try watch.next(timeout: .zero)
         let now = try filter.generation()
-        guard now != generation else { return }
+        guard now != generation || !changes.isEmpty else { return }
+        let known = changes.isComplete ? parts : [:]
+        // Looked at once more, whatever comes of it, until nothing is missing.
+        generation = nil
+        parts = [:]
+        for name in names {
+            let unchanged = changes.names.contains(name) ? nil : known[name]
+            // What the plugin cannot make sense of either, it names when it next restores something.
+            parts[name] = try unchanged ?? read(name).flatMap { try? RecordedParts($0) }
+        }
+        guard try lacksSomething() else { return generation = now }
         let outcome = try ChildProcess.capture(
             program, ["restore", stateFolder], environment: [:], timeout: .seconds(30))
-        // What it put back itself will be looked at once more.
-        generation = now
         if !outcome.status.isSuccess { complain("restore: \(outcome.text) \(outcome.errorText)") }
+    }
+
+    private func lacksSomething() throws(KernelError) -> Bool {
+        for frame in RecordedParts.frames where parts.values.contains(where: { $0[frame.table] != nil }) {
+            let loss = frame.loss(of: Array(parts.values), in: try filter.observe(frame.table))
+            if !loss.changes.isEmpty { return true }
+        }
+        return false
     }
 
     private var program: String { "\(programs)/\(PluginConfiguration.plugin)" }

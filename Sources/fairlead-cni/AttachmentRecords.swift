@@ -16,6 +16,8 @@ struct AttachmentRecords {
             // Not replaced: a process that is killed meanwhile would leave a file that nobody knows.
             try records.remove(name)
             try records.create(name, Array(record.json.utf8), synchronized: false)
+            // What a DEL that was cut short left of the attachment before is this one's now.
+            if let withdrawn = AttachmentRecord.withdrawn(name) { try records.remove(withdrawn) }
         } catch {
             throw CNIError(.inputOutput, "attachment record: \(error)")
         }
@@ -27,25 +29,46 @@ struct AttachmentRecords {
         return try read(AttachmentRecord.fileName(of: attachment), in: records)
     }
 
-    /// Removes a record; one that is not there is no error.
-    func remove(_ attachment: AttachmentID) throws(CNIError) {
-        guard let records = try existing() else { return }
+    /// Notes that the attachment is about to be removed: to the node agent it is gone at once, and if this process does
+    /// not get to `remove` the record still tells what there may be left.
+    func withdraw(_ attachment: AttachmentID) throws(CNIError) {
+        let name = AttachmentRecord.fileName(of: attachment)
+        guard let records = try existing(), let withdrawn = AttachmentRecord.withdrawn(name) else { return }
         do throws(KernelError) {
-            try records.remove(AttachmentRecord.fileName(of: attachment))
+            try records.rename(name, to: withdrawn)
+        } catch  where error.errno == .noSuchFileOrDirectory {
+            return
         } catch {
             throw CNIError(.inputOutput, "attachment record: \(error)")
         }
     }
 
-    /// The records of a network; files that are none are left out.
+    /// Removes what there is of an attachment's record; nothing is no error.
+    func remove(_ attachment: AttachmentID) throws(CNIError) {
+        guard let records = try existing() else { return }
+        let name = AttachmentRecord.fileName(of: attachment)
+        do throws(KernelError) {
+            try records.remove(name)
+            if let withdrawn = AttachmentRecord.withdrawn(name) { try records.remove(withdrawn) }
+        } catch {
+            throw CNIError(.inputOutput, "attachment record: \(error)")
+        }
+    }
+
+    /// The records of a network, withdrawn ones as well; files that are none are left out.
     func all(of network: String) throws(CNIError) -> [AttachmentRecord] {
-        try all().filter { $0.network == network }
+        try all { _ in true }.map(\.record).filter { $0.network == network }
+    }
+
+    /// The records of living attachments, with their files' names.
+    func living() throws(CNIError) -> [(name: String, record: AttachmentRecord)] {
+        try all(where: AttachmentRecord.isLiving)
     }
 
     /// Whether the attachment that a comment in the packet filter names is recorded, and its namespace provably gone.
     func isOfDeadNamespace(_ comment: String) -> Bool {
         guard let links = try? RouteSocket.open() else { return false }
-        return ((try? all()) ?? []).contains { record in
+        return ((try? all { _ in true }) ?? []).contains { _, record in
             AttachmentTag(network: record.network, record.attachment).isSameAttachment(as: comment)
                 && (try? NamespaceEnd.isProven(
                     path: record.namespacePath, inode: record.namespaceInode, hostInterface: record.hostInterface,
@@ -53,14 +76,18 @@ struct AttachmentRecords {
         }
     }
 
-    /// All records; files that are none are left out.
-    func all() throws(CNIError) -> [AttachmentRecord] {
+    /// The names of all files there are.
+    func names() throws(CNIError) -> [String] {
         guard let records = try existing() else { return [] }
-        var found: [AttachmentRecord] = []
-        for name in try kernel({ () throws(KernelError) in try records.entries() }) {
-            if let record = try? read(name, in: records) { found.append(record) }
+        return try kernel { () throws(KernelError) in try records.entries() }
+    }
+
+    private func all(where isWanted: (String) -> Bool) throws(CNIError) -> [(name: String, record: AttachmentRecord)] {
+        guard let records = try existing() else { return [] }
+        return try names().filter(isWanted).compactMap { name in
+            // One that cannot be read is as good as none.
+            (try? read(name, in: records)).flatMap { $0 }.map { (name, $0) }
         }
-        return found
     }
 
     private func read(

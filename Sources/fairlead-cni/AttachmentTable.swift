@@ -101,6 +101,18 @@ struct AttachmentTable {
         return before
     }
 
+    /// Puts back what the table lacks of attachments' parts, in one batch.
+    ///
+    /// - Parameter attachments: asked for when no plugin is changing the table.
+    func restore(_ attachments: () throws(CNIError) -> [RecordedParts]) throws(CNIError) -> TableLoss {
+        var loss = TableLoss()
+        try change { () throws(CNIError) in
+            loss = frame.loss(of: try attachments(), in: try observe())
+            return loss.changes
+        }
+        return loss
+    }
+
     private func apply(_ changes: [Change]) throws(KernelError) {
         try filter.use { socket throws(KernelError) in try socket.apply(changes, to: frame.table) }
     }
@@ -110,17 +122,8 @@ struct AttachmentTable {
         guard let table = try observe(keysOf: part) else {
             throw CNIError(.internal, "table \(frame.table) not found")
         }
-        for (name, chain) in frame.chains.merging(part.chains, uniquingKeysWith: { $1 }) {
-            guard table.chains[name]?.rules == chain.rules, table.chains[name]?.hook == chain.hook else {
-                throw CNIError(.internal, "chain \(name) of table \(frame.table) is missing or was changed")
-            }
-        }
-        for member in part.members {
-            let present = table.sets[member.set]?.elements[member.element.key]
-            guard let present, member.isHeld(by: present, for: tag) else {
-                let text = frame.sets[member.set]?.definition.text(of: member.element) ?? "\(member.element.key.bytes)"
-                throw CNIError(.internal, "\(member.set) of table \(frame.table) does not hold \(text)")
-            }
+        if let flaw = frame.flaw(of: frame.chains, in: table) ?? frame.flaw(of: part, of: tag, in: table) {
+            throw CNIError(.internal, flaw)
         }
     }
 }

@@ -104,14 +104,15 @@ struct FairleadPlugin: Plugin {
 
     func delete(_ request: AttachmentRequest) throws(CNIError) {
         var cleanup = Cleanup()
-        // First: what the packet filter lacks of recorded attachments is put back (`Restoration`).
         cleanup.run { () throws(CNIError) in
-            try AttachmentRecords(folder: StateFolder(request.configuration)).remove(request.attachment)
+            try AttachmentRecords(folder: StateFolder(request.configuration)).withdraw(request.attachment)
         }
         cleanup.run { () throws(CNIError) in
             try detach(request, from: request.attachment.routedHostInterface, Self.states)
         }
         try cleanup.finish()
+        // Last, and not where something is left: the node agent finds it by the record.
+        try AttachmentRecords(folder: StateFolder(request.configuration)).remove(request.attachment)
     }
 
     func check(_ request: AttachmentRequest) throws(CNIError) {
@@ -150,14 +151,20 @@ struct FairleadPlugin: Plugin {
     }
 
     func collectGarbage(_ request: NetworkRequest) throws(CNIError) {
-        try detachUnlisted(request, Self.states) { valid throws(CNIError) in
-            let records = AttachmentRecords(folder: try StateFolder(request.configuration))
-            for record in try records.all(of: request.configuration.name) where !valid.contains(record.attachment) {
+        // The list must make sense before anything is withdrawn.
+        let valid = try request.configuration.validAttachments()
+        let records = AttachmentRecords(folder: try StateFolder(request.configuration))
+        let garbage = try records.all(of: request.configuration.name).map(\.attachment).filter { !valid.contains($0) }
+        var cleanup = Cleanup()
+        for attachment in garbage { cleanup.run { () throws(CNIError) in try records.withdraw(attachment) } }
+        cleanup.run { () throws(CNIError) in
+            try detachUnlisted(request, Self.states) { _ throws(CNIError) in
                 let host = try kernel { () throws(KernelError) in try RouteSocket.open() }
-                _ = try removeLink(record.attachment.routedHostInterface, from: host)
-                try records.remove(record.attachment)
+                for attachment in garbage { _ = try removeLink(attachment.routedHostInterface, from: host) }
             }
         }
+        try cleanup.finish()
+        for attachment in garbage { try records.remove(attachment) }
     }
 
     func status(_ request: NetworkRequest) throws(CNIError) {

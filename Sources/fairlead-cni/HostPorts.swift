@@ -40,14 +40,17 @@ enum HostPorts: NodeState {
         if configuration.masquerades { allowLoopbackSources(to: addresses) }
     }
 
-    /// Removes an attachment's ports, whatever they were.
-    static func remove(_ request: AttachmentRequest, in filter: PacketFilter) throws(CNIError) {
-        try remove(request.tag, in: filter)
-        ReferenceChains.emptyHostPorts(of: request, in: filter)
+    /// Maps the ports again that attachments have lost; those that others have by now stay theirs.
+    static func restore(_ attachments: () throws(CNIError) -> [RecordedParts]) throws(CNIError) {
+        let loss = try AttachmentTable(HostPortTable.frame).restore(attachments)
+        forgetDatagramFlows(of: loss.parts.flatMap(\.members).compactMap { HostPort($0.element) })
+        if let claim = loss.claims.first { throw CNIError(claim) }
     }
 
-    static func remove(_ tag: AttachmentTag, in filter: PacketFilter) throws(CNIError) {
-        try remove(where: tag.isSameAttachment, in: filter)
+    /// Removes an attachment's ports, whatever they were.
+    static func remove(_ request: AttachmentRequest, in filter: PacketFilter) throws(CNIError) {
+        try remove(where: request.tag.isSameAttachment, in: filter)
+        ReferenceChains.emptyHostPorts(of: request, in: filter)
     }
 
     static func collectGarbage(

@@ -11,13 +11,14 @@ enum Masquerade: NodeState {
             .add(MasqueradeTable.contribution(of: sources, for: tag), for: tag)
     }
 
-    static func remove(_ request: AttachmentRequest, in filter: PacketFilter) throws(CNIError) {
-        try remove(request.tag, in: filter)
-        ReferenceChains.emptyMasquerading(of: request, in: filter)
+    /// Lets those leave again under the node's address that have lost it.
+    static func restore(_ attachments: () throws(CNIError) -> [RecordedParts]) throws(CNIError) {
+        _ = try AttachmentTable(MasqueradeTable.frame).restore(attachments)
     }
 
-    static func remove(_ tag: AttachmentTag, in filter: PacketFilter) throws(CNIError) {
-        try AttachmentTable(MasqueradeTable.frame, in: filter).remove(where: tag.isSameAttachment)
+    static func remove(_ request: AttachmentRequest, in filter: PacketFilter) throws(CNIError) {
+        try AttachmentTable(MasqueradeTable.frame, in: filter).remove(where: request.tag.isSameAttachment)
+        ReferenceChains.emptyMasquerading(of: request, in: filter)
     }
 
     static func collectGarbage(

@@ -1,5 +1,4 @@
 import CNIProtocol
-import NetworkAddresses
 import PodAttachment
 
 /// Puts back what other programs removed of the living attachments' part of the packet filter.
@@ -11,31 +10,18 @@ struct Restoration {
 
     func run() throws(CNIError) {
         var cleanup = Cleanup()
-        for record in try records.all() {
-            guard let configuration = record.networkConfiguration else { continue }
-            cleanup.run { () throws(CNIError) in try restore(record, configuration) }
+        var attachments: [(name: String, parts: RecordedParts)] = []
+        for (name, record) in try records.living() {
+            cleanup.run { () throws(CNIError) in attachments.append((name, try RecordedParts(record))) }
         }
+        // Asked in our turn at the table: a DEL withdraws the record before it waits for its turn, so that what is put
+        // back here is either not of its attachment or removed by it afterwards.
+        func recorded() throws(CNIError) -> [RecordedParts] {
+            let names = Set(try records.names())
+            return attachments.filter { names.contains($0.name) }.map(\.parts)
+        }
+        cleanup.run { () throws(CNIError) in try HostPorts.restore(recorded) }
+        cleanup.run { () throws(CNIError) in try Masquerade.restore(recorded) }
         try cleanup.finish()
-    }
-
-    private func restore(_ record: AttachmentRecord, _ configuration: NetworkConfiguration) throws(CNIError) {
-        let tag = AttachmentTag(network: record.network, record.attachment)
-        let ports = try HostPortConfiguration(configuration)
-        let addresses = AddressFamily.allCases.compactMap { family in
-            record.addresses.first { $0.family == family }?.hostPrefix
-        }
-        let sources = try Masquerading(configuration.reader).sources(of: record.addresses)
-        do throws(CNIError) { try HostPorts.check(ports, to: addresses, for: tag) } catch {
-            try HostPorts.map(ports, to: addresses, for: tag)
-        }
-        do throws(CNIError) { try Masquerade.check(sources, for: tag) } catch {
-            try Masquerade.add(sources, for: tag)
-        }
-        // DEL removes the record first: if it came meanwhile, what was put back is nobody's.
-        if try records.read(record.attachment) == nil {
-            let filter = PacketFilter()
-            try HostPorts.remove(tag, in: filter)
-            try Masquerade.remove(tag, in: filter)
-        }
     }
 }

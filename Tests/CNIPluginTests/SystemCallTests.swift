@@ -1,6 +1,7 @@
 import CNIProtocol
 import Glibc
 import KernelInterface
+import PodAttachment
 import Testing
 
 @testable import fairlead_cni
@@ -96,6 +97,14 @@ extension Node {
             try expectNothing("all after \(place)")
         }
 
+        /// Whether there is a record, by which a DEL is made that nobody repeats.
+        var isRecorded: Bool {
+            get throws {
+                try AttachmentRecords(folder: StateFolder(path: "\(node.folder)/state")).all(of: "pods")
+                    .contains { $0.attachment.containerID == "c1" && $0.networkConfiguration != nil }
+            }
+        }
+
         func expectNothing(_ place: String) throws {
             let remains = try node.remains()
             #expect(remains == before, "\(place): \(remains.filter { !before.contains($0) })")
@@ -130,6 +139,9 @@ extension Node {
         {
             #expect(try bed.run("ADD").isSuccess)
             let killed = try bed.trace("DEL", "all:signal=KILL:when=\(number + 1)")
+            if attaching == .fairlead, try bed.node.remains() != bed.before {
+                #expect(try bed.isRecorded, "a kill at call \(number) of DEL leaves what the agent does not know of")
+            }
             try bed.expectRecovery("a kill at call \(number) of DEL: \(killed.calls.last ?? "")")
         }
     }

@@ -192,6 +192,13 @@ import Testing
         let early = try status(JSONValue.object(report(false, pid: getpid(), errors: ["no route"])).text)
         #expect(early.code == 50 && early.message == "the node agent has not programmed this node yet")
         #expect(early.details == "no route")
+        var overlay = report(true, pid: getpid())
+        overlay["overlay"] = ["mode": "vxlan", "ready": false, "reason": "no address of this node is known"]
+        let alone = try status(JSONValue.object(overlay).text)
+        #expect(alone.code == 50 && alone.message == "the overlay is not ready")
+        #expect(alone.details == "no address of this node is known")
+        overlay["overlay"] = ["mode": "vxlan", "ready": true, "reason": ""]
+        #expect(try status(JSONValue.object(overlay).text).outcome == Outcome())
         #expect(try status(JSONValue.object(report(true, pid: getpid())).text).outcome == Outcome())
     }
 

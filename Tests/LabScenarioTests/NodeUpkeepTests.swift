@@ -164,6 +164,24 @@ import Testing
         #expect(!left.contains("8081") && !left.contains("-gone/eth0") && left.contains("8082"))
         #expect(FileManager.default.fileExists(atPath: "\(bed.configurations)/05-other.conf"))
 
+        // A DEL that was cut short and that nobody repeats leaves a withdrawn record.
+        try bed.attach("cut", hostPort: 8083)
+        let records = try StateDirectory.open("\(bed.node.stateDirectory)/attachments", create: false)
+        try records.rename("\(bed.lab.name)-cut-eth0.json", to: "\(bed.lab.name)-cut-eth0.gone")
+        try NetworkNamespace.remove(named: bed.namespace("cut"))
+        try bed.eventually("the end of the other") { bed.leases().count == 2 && bed.records() == 1 }
+        #expect(try !bed.nft("list", "ruleset").contains("8083"))
+
+        // The node's pods get another network.
+        let manifests = try StateDirectory.open(try bed.lab.state().manifestsPath, create: false)
+        let name = "Node_\(bed.node.name).yaml"
+        let object = String(decoding: try #require(try manifests.read(name, limit: 1 << 16)), as: UTF8.self)
+        let cidr = try #require(bed.node.podCIDRs.first { $0.family == .ipv4 }).description
+        try #require(object.contains(cidr) && bed.list?.contains(cidr) == true)
+        try manifests.replace(name, Array(object.replacingOccurrences(of: cidr, with: "10.244.77.0/24").utf8))
+        try bed.eventually("the other network") { bed.list?.contains("10.244.77.0/24") == true }
+        #expect(bed.list?.contains(cidr) == false)
+
         // The underlay shrinks, and the configuration with it; a removed one is written again.
         let eth0 = try bed.node.inside { () throws(KernelError) in
             let routes = try RouteSocket.open()
