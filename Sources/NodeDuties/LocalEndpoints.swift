@@ -25,6 +25,11 @@ public struct LocalEndpoints: Sendable {
         var isInternal: Bool
         var isExternal: Bool
         var healthCheckPort: Port?
+
+        func checks(of key: NamespacedName) -> Set<Check> {
+            guard let healthCheckPort else { return [] }
+            return Set(families.map { Check(service: key, port: healthCheckPort, family: $0) })
+        }
     }
 
     /// What is kept of a slice.
@@ -37,6 +42,8 @@ public struct LocalEndpoints: Sendable {
         var servesAnywhere: Bool
     }
 
+    /// The ports to listen at.
+    public private(set) var checks: Set<Check> = []
     private let nodeName: String
     private var services: [NamespacedName: LocalService] = [:]
     private var slices: [NamespacedName: Summary] = [:]
@@ -46,16 +53,30 @@ public struct LocalEndpoints: Sendable {
     public init(nodeName: String) { self.nodeName = nodeName }
 
     /// Takes in an event.
-    public mutating func apply(_ event: ObjectEvent) {
+    ///
+    /// - Returns: Whether `checks` are others now.
+    @discardableResult
+    public mutating func apply(_ event: ObjectEvent) -> Bool {
         switch event {
-        case .set(.service(let service)): services[service.key] = Self.local(service)
+        case .set(.service(let service)): return set(Self.local(service), for: service.key)
         case .set(.endpointSlice(let slice)):
             remove(slice: slice.key)
             add(slice)
-        case .removed(let reference) where reference.kind == .service: services[reference.key] = nil
+        case .removed(let reference) where reference.kind == .service: return set(nil, for: reference.key)
         case .removed(let reference) where reference.kind == .endpointSlice: remove(slice: reference.key)
         default: break
         }
+        return false
+    }
+
+    private mutating func set(_ service: LocalService?, for key: NamespacedName) -> Bool {
+        let old = services[key]?.checks(of: key) ?? []
+        let new = service?.checks(of: key) ?? []
+        services[key] = service
+        guard old != new else { return false }
+        checks.subtract(old)
+        checks.formUnion(new)
+        return true
     }
 
     private static func local(_ service: Service) -> LocalService? {
@@ -85,16 +106,6 @@ public struct LocalEndpoints: Sendable {
         guard let old = slices.removeValue(forKey: key) else { return }
         slicesOfService[old.service]?.removeAll { $0 == key }
         if slicesOfService[old.service]?.isEmpty == true { slicesOfService[old.service] = nil }
-    }
-
-    /// The ports to listen at.
-    public var checks: Set<Check> {
-        var checks: Set<Check> = []
-        for (key, service) in services {
-            guard let port = service.healthCheckPort else { continue }
-            for family in service.families { checks.insert(Check(service: key, port: port, family: family)) }
-        }
-        return checks
     }
 
     /// The uid of a service with a policy Local, by which its Events are found.

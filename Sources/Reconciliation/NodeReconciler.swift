@@ -20,6 +20,8 @@ public enum NodeEvent: Sendable {
     case attachments([LocalAttachment])
     /// Links, routes, neighbours or addresses changed in the kernel, maybe by somebody else.
     case kernelChanged
+    /// The machine has other addresses; told beside `kernelChanged`.
+    case addressesChanged
     /// Somebody changed nftables tables, maybe ours; told only where ours are not owned.
     case rulesetChanged(RulesetChanges)
 }
@@ -141,9 +143,8 @@ public actor NodeReconciler {
                 sourceNotes = notes
                 revision = newRevision
             case .attachments(let attachments): policy.setAttachments(attachments)
-            case .kernelChanged:
-                needsOverlayPass = true
-                services.needsLocalAddresses = true
+            case .kernelChanged: needsOverlayPass = true
+            case .addressesChanged: services.needsLocalAddresses = true
             case .rulesetChanged(let changes):
                 services.heed(changes)
                 policy.heed(changes)

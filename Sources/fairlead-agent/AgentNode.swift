@@ -92,7 +92,7 @@ struct AgentNode {
             // Attachments first: a pod that already has its address is known before its policies are compiled.
             try AttachmentSource(command.stateDir, mailbox: mailbox, logger: logger),
             try source(mailbox, requests),
-            try KernelChangeSource(mailbox: mailbox),
+            try KernelChangeSource.network(mailbox: mailbox),
             events,
             NodeArrival(name: name, state: state, settings: configuration.services, logger: logger),
         ]
@@ -104,7 +104,7 @@ struct AgentNode {
                     stateFolder: command.stateDir, programs: command.plugins.cniBinDir,
                     grace: .seconds(command.plugins.garbageGrace), logger: logger))
         }
-        if !ownsTables { services.append(try RulesetChangeSource(mailbox: mailbox)) }
+        if !ownsTables { services.append(try KernelChangeSource.ruleset(mailbox: mailbox)) }
         if components.contains(.services) {
             services += [ports, KubeProxyWatch(state: state, takesOver: command.takeOver, logger: logger)]
         }

@@ -55,13 +55,17 @@ final class DutyState: Sendable {
     // MARK: - What happens
 
     /// Takes in what the reconciler is about to be told.
-    func taken(_ events: [NodeEvent]) {
+    ///
+    /// - Returns: Whether load balancers are to be answered at other places now: other ports, or other addresses.
+    func taken(_ events: [NodeEvent]) -> Bool {
         let now = Moment.now
-        state.withLock { state in
+        return state.withLock { state in
             var (services, endpoints, others) = (0, 0, 0)
+            let addresses = state.node?.internalIPs
+            var movesPorts = events.contains { if case .addressesChanged = $0 { true } else { false } }
             for case .objects(let objects, _, _) in events {
                 for event in objects {
-                    state.local.apply(event)
+                    if state.local.apply(event) { movesPorts = true }
                     switch event {
                     case .synced: state.isListed = true
                     case .set(.service), .removed(ObjectReference.of(.service)): services += 1
@@ -90,6 +94,7 @@ final class DutyState: Sendable {
             if services + endpoints > 0 { state.metrics.queued(services: services, endpoints: endpoints, at: now) }
             if services + endpoints + others > 0 { state.hasServiceChanges = true }
             if state.isListed { state.health.queued(at: now) }
+            return movesPorts || state.node?.internalIPs != addresses
         }
     }
 

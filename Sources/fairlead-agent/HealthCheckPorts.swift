@@ -37,7 +37,7 @@ actor HealthCheckPorts: ServiceLifecycle.Service {
         (bell, ring) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
-    /// Something may have changed: services, the node, its addresses.
+    /// The ports to answer at, the node or its addresses have changed.
     nonisolated func changed() { ring.yield() }
 
     func run() async throws {
@@ -94,7 +94,8 @@ actor HealthCheckPorts: ServiceLifecycle.Service {
     private func places() -> Set<Place> {
         let checks = state.checks
         guard !checks.isEmpty else { return [] }
-        let local = localAddresses()
+        // Not asked for where they make no difference.
+        let local = addresses == .all ? [] : localAddresses()
         var places: Set<Place> = []
         for (key, families) in Dictionary(grouping: checks, by: { Key(service: $0.service, port: $0.port) }) {
             for address in addresses(for: Set(families.map(\.family)), local: local) {

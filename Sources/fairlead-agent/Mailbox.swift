@@ -21,6 +21,7 @@ final class Mailbox: Sendable {
             // State, not news: the last one says it all.
             case .attachments: events.removeAll { if case .attachments = $0 { true } else { false } }
             case .kernelChanged: events.removeAll { if case .kernelChanged = $0 { true } else { false } }
+            case .addressesChanged: events.removeAll { if case .addressesChanged = $0 { true } else { false } }
             case .objects, .rulesetChanged: break
             }
             events.append(event)

@@ -19,17 +19,18 @@ struct ReconcilerService: ServiceLifecycle.Service {
         var known: Set<Note> = []
         var retry: Task<Void, Never>?
         var window = CoalescingWindow()
+        var status = status
         for await _ in mailbox.bell.cancelOnGracefulShutdown() {
             // This pass tries again whatever the last one could not do.
             retry?.cancel()
             let pause = window.pause(at: .now)
             if pause > .zero { try? await Task.sleep(for: pause) }
             let happened = mailbox.takeAll()
-            state.taken(happened)
+            let movesPorts = state.taken(happened)
             let report = await reconciler.apply(happened)
             window.passed(at: .now)
             state.reported(report)
-            ports.changed()
+            if movesPorts { ports.changed() }
             let notes = Set(report.notes)
             let news = report.notes.filter { !known.contains($0) }
             for note in news { logger.warning("\(note)") }

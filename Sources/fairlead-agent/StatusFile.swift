@@ -5,25 +5,28 @@ import Logging
 import OverlayRoutes
 import Reconciliation
 
-/// The agent's word on itself, for the lab and for people: `STATE-DIR/status.json`, replaced as a whole.
+/// The agent's word on itself, for the lab, the plugins and people: `STATE-DIR/status.json`, replaced as a whole.
+///
+/// What it says is written at once. What it has said already is written again at most once a second, in case somebody
+/// has removed the file.
 struct StatusFile: Sendable {
     private let folder: String
     private let node: String
     private static let name = "status.json"
+    private var last: (content: Content, time: ContinuousClock.Instant)?
 
-    private struct Content: Encodable {
+    private struct Content: Encodable, Equatable {
         var pid: Int32
         var node: String
         var synced: Bool
         var revision: String
-        var changes: Int
         var notes: [String]
         var errors: [String]
         var overlay: Overlay?
     }
 
     /// How far the overlay is; absent where it is somebody else's, or was not looked at yet.
-    private struct Overlay: Encodable {
+    private struct Overlay: Encodable, Equatable {
         var mode: String
         var ready: Bool
         /// Why it is not ready; empty where it is.
@@ -39,18 +42,21 @@ struct StatusFile: Sendable {
         _ = try StateDirectory.open(folder, create: true).remove(Self.name)
     }
 
-    func write(_ report: SyncReport, logger: Logger) {
+    mutating func write(_ report: SyncReport, logger: Logger) {
         let content = Content(
             pid: ProcessInfo.processInfo.processIdentifier, node: node, synced: report.isSynced,
-            revision: report.revision, changes: report.changes, notes: report.notes.map(\.description),
+            revision: report.revision, notes: report.notes.map(\.description),
             errors: report.errors,
             overlay: report.overlay.map {
                 Overlay(mode: $0.mode.rawValue, ready: $0.isReady, reason: $0.reason, mtu: $0.podMTU)
             })
+        let now = ContinuousClock.now
+        if let last, last.content == content, now - last.time < .seconds(1) { return }
         do {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
             try StateDirectory.open(folder, create: true).replace(Self.name, Array(encoder.encode(content)))
+            last = (content, now)
         } catch {
             logger.error("Cannot write the status file", metadata: ["error": "\(error)"])
         }

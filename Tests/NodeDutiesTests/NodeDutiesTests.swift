@@ -174,7 +174,9 @@ private func node(taints: [Node.Taint] = [], deletedAt: Timestamp? = nil) -> Nod
         // Slices may come first, and one address may stand in two of them.
         local.apply(.set(try slice("a", [("10.0.0.1", "n"), ("10.0.0.2", "m"), ("10.0.0.3", "n")])))
         local.apply(.set(try slice("b", [("10.0.0.1", "n")])))
-        local.apply(.set(try service()))
+        let isNew = local.apply(.set(try service()))
+        let isRepeated = local.apply(.set(try service()))
+        #expect(isNew && !isRepeated)
         #expect(local.checks == [.init(service: key, port: try #require(Port(31000)), family: .ipv4)])
         #expect(local.readyAddresses(of: key, .ipv4) == 2)
         #expect(local.readyAddresses(of: key, .ipv6) == 0)
@@ -186,8 +188,8 @@ private func node(taints: [Node.Taint] = [], deletedAt: Timestamp? = nil) -> Nod
         #expect(local.servicesWithoutLocal(.ipv4) == (0, 0))
         local.apply(.set(try service(port: 31001)))
         #expect(local.checks.map(\.port) == [try #require(Port(31001))])
-        local.apply(.removed(ObjectReference(.service, key)))
-        #expect(local.checks.isEmpty)
+        let isGone = local.apply(.removed(ObjectReference(.service, key)))
+        #expect(local.checks.isEmpty && isGone)
     }
 
     @Test func `only services of type LoadBalancer and policy Local have such a port`() throws {

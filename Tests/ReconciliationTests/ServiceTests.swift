@@ -47,7 +47,7 @@ import Testing
         #expect(report.isSynced && report.changes == 0)
         #expect(try handles(socket) == before)
         #expect(try socket.generation() == generation + 1, "one transaction: taking over the ownership")
-        #expect(await agent.apply([.kernelChanged]).changes == 0)
+        #expect(await agent.apply([.kernelChanged, .addressesChanged]).changes == 0)
         #expect(try socket.generation() == generation + 1)
     }
 

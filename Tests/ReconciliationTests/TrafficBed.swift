@@ -267,7 +267,7 @@ final class TrafficBed {
     @discardableResult
     func apply(_ objects: KubernetesObject..., removing removed: [ObjectReference] = []) async throws -> SyncReport {
         let events = objects.map(ObjectEvent.set) + removed.map(ObjectEvent.removed) + [.set(.node(own)), .synced]
-        let report = await agent!.apply([.kernelChanged, .objects(events, notes: [], revision: "")])
+        let report = await agent!.apply([.kernelChanged, .addressesChanged, .objects(events, notes: [], revision: "")])
         try #require(report.isSynced, "\(report.errors)")
         return report
     }
