@@ -8,6 +8,9 @@ import SystemPackage
 extension RouteSocket {
     /// The addresses of one link, or of all.
     ///
+    /// All of them are of one moment. Of one link they are where they fit one datagram, some hundreds: of a list that it
+    /// filters itself the kernel does not tell that it changed in between.
+    ///
     /// Equivalent to `ip address`. The corresponding message is a dump of `RTM_GETADDR`.
     public func addresses(of link: Int32? = nil) throws(KernelError) -> [InterfaceAddress] {
         let request = AttributeWriter.message(type: UInt16(RTM_GETADDR), flags: 0) { message in
