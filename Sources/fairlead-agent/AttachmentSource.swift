@@ -54,7 +54,7 @@ actor AttachmentSource: ServiceLifecycle.Service {
 
     /// A record that cannot be read is as good as none: the address stays closed, and the log says why.
     private func read(_ name: String) {
-        guard name.hasSuffix(".json"), !name.hasPrefix(".") else { return }
+        guard AttachmentRecord.isLiving(name) else { return }
         attachments[name] = nil
         do {
             guard let bytes = try folder.read(name, limit: 1 << 16) else { return }

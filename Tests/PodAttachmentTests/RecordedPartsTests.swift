@@ -67,7 +67,9 @@ extension Ruleset {
             hostInterface: InterfaceName("fl1")!, hostMAC: MACAddress("02:00:00:00:00:01")!,
             podMAC: MACAddress("02:00:00:00:00:02")!)
         #expect(try RecordedParts.frames.allSatisfy { try RecordedParts(record)[$0.table] == nil })
-        record.configuration = ["cniVersion": "1.1.0", "name": "pods", "runtimeConfig": ["portMappings": [["hostPort": 0]]]]
+        record.configuration = [
+            "cniVersion": "1.1.0", "name": "pods", "runtimeConfig": ["portMappings": [["hostPort": 0]]],
+        ]
         #expect(throws: CNIError.self) { try RecordedParts(record) }
     }
 }

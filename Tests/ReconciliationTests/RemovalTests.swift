@@ -10,7 +10,8 @@ import Testing
     /// What the namespace holds, as people's tools tell it.
     private func everything(_ bed: NodeBed) throws -> Set<String> {
         let texts = try [
-            ["ip", "-o", "link"], ["ip", "-o", "-4", "route"], ["ip", "-o", "-6", "route"], ["ip", "-o", "neigh", "show", "nud", "permanent"],
+            ["ip", "-o", "link"], ["ip", "-o", "-4", "route"], ["ip", "-o", "-6", "route"],
+            ["ip", "-o", "neigh", "show", "nud", "permanent"],
             ["bridge", "fdb"], ["nft", "list", "ruleset"],
         ].map { words in
             let outcome = try bed.namespace.withEntered { () throws(KernelError) in
@@ -47,7 +48,8 @@ import Testing
         let before = try everything(bed)
         do {
             let agent = try bed.reconciler([.overlay, .services, .policy])
-            let report = await agent.apply(objects(.set(.node(node(1))), .set(.node(node(2))), .set(.node(node(3))), .synced))
+            let report = await agent.apply(
+                objects(.set(.node(node(1))), .set(.node(node(2))), .set(.node(node(3))), .synced))
             try #require(report.isSynced, "\(report.errors)")
             #expect(try bed.overlay() == entries(2, 3))
         }
