@@ -1,7 +1,9 @@
 import AsyncHTTPClient
 import KubernetesObjects
 import NIOCore
+import NIOHTTP1
 import NIOPosix
+import NIOSSL
 import Synchronization
 import SystemPackage
 
@@ -168,6 +170,8 @@ public final class KubernetesWatcher: Sendable {
             } else {
                 "\(error.host) has no address that can be found"
             }
+        case NIOSSLError.handshakeFailed(let cause): "the TLS handshake failed: \(String("\(cause)".prefix(300)))"
+        case is HTTPParserError: "the answer is no HTTP: \(error)"
         case is ObjectTooLong: "an object is longer than \(ObjectTooLong.limit >> 20) MiB"
         default: String("\(error)".prefix(300))
         }
