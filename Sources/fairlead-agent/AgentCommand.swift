@@ -5,6 +5,7 @@ import KubernetesClient
 import KubernetesObjects
 public import Logging
 import ManifestFolder
+import NIOCore
 public import NetworkAddresses
 import NodeDuties
 public import OverlayRoutes
@@ -141,6 +142,8 @@ struct AgentCommand: AsyncParsableCommand {
     func run() async throws {
         // Objects are decoded on one thread and applied on another.
         ProcessMemory.useOneArena()
+        // The usual thread per core, each with buffers of its own, is for servers of many.
+        NIOSingletons.groupLoopCountSuggestion = 2
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
         var logger = Logger(label: "fairlead-agent")
         logger.logLevel = logLevel
