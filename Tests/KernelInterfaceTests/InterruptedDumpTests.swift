@@ -68,13 +68,13 @@ import Testing
         let table = TableName(.inet, "exchanged")
         // All of one comment, or all of the other.
         let sides = ["even", "odd"].map { comment in
-            (0..<800).map { number in
+            (0..<2000).map { number in
                 Element(ElementKey(.address(IPAddress("10.0.\(number >> 8).\(number & 255)")!)), comment: comment)
             }
         }
         let whole = Ruleset(table, sets: ["members": NamedSet(.init(key: [.ipv4Address]), sides[1])])
         try socket.apply(whole.creation, to: table)
-        try looking(bursts: 30) { burst in
+        try looking(bursts: 20) { burst in
             let turn = burst % 2
             try other.apply(
                 [.removeElements(sides[1 - turn], set: "members"), .addElements(sides[turn], set: "members")],
@@ -82,7 +82,7 @@ import Testing
         } _: {
             let elements = try #require(try socket.observe(table)?.sets["members"]?.elements.values)
             let (count, comments) = (elements.count, Set(elements.map(\.comment)))
-            #expect(count == 800 && comments.count == 1)
+            #expect(count == 2000 && comments.count == 1)
         }
     }
 }
