@@ -64,7 +64,7 @@ struct Descriptor: ~Copyable, Sendable {
         while true {
             // One more than is left, so that an exact fit is told from too much. Little first: most files are small.
             let chunk = try read(
-                upTo: min(limit - content.count + 1, content.isEmpty ? 1 << 12 : 1 << 16), for: operation())
+                upTo: min(limit - content.count + 1, content.count < 1 << 12 ? 1 << 12 : 1 << 16), for: operation())
             guard !chunk.isEmpty else { return content }
             content += chunk
             guard content.count <= limit else { throw KernelError(operation: operation(), errno: .fileTooLarge) }

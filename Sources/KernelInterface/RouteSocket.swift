@@ -25,7 +25,7 @@ public struct RouteSocket: ~Copyable, Sendable {
 
     /// Sends a request to remove something; false where there was nothing to remove.
     func removing(
-        _ request: [UInt8], absence: Set<Errno>, for operation: @autoclosure () -> String
+        _ request: [UInt8], absence: [Errno], for operation: @autoclosure () -> String
     ) throws(KernelError) -> Bool {
         do {
             // Without words, which may cost requests of their own: that there was nothing is no failure.

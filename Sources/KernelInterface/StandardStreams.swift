@@ -8,15 +8,15 @@ import SystemPackage
 public enum StandardStreams {
     /// The environment; of a variable that is there twice, the first counts, as for `getenv`.
     public static func environment() -> [String: String] {
-        var variables: [String: String] = [:]
-        guard var entry = fairlead_environment() else { return variables }
-        while let text = entry.pointee {
-            let pair = String(cString: text)
-            if let separator = pair.utf8.firstIndex(of: UInt8(ascii: "=")) {
-                let name = String(pair[..<separator])
-                if variables[name] == nil { variables[name] = String(pair[pair.index(after: separator)...]) }
-            }
-            entry += 1
+        guard let entries = fairlead_environment() else { return [:] }
+        var count = 0
+        while entries[count] != nil { count += 1 }
+        var variables = Dictionary<String, String>(minimumCapacity: count)
+        // The first last, so that it stays.
+        for number in (0..<count).reversed() {
+            guard let entry = entries[number], let separator = strchr(entry, CInt(UInt8(ascii: "="))) else { continue }
+            let name = UnsafeRawBufferPointer(start: entry, count: separator - entry)
+            variables[String(decoding: name, as: UTF8.self)] = String(cString: separator + 1)
         }
         return variables
     }

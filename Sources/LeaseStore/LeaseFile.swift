@@ -46,7 +46,7 @@ enum LeaseState {
     case unreadable
 
     /// What a read of something that is no lease fails with. A disk's own errors are not among them: there may be a lease.
-    static let obstacles: Set<Errno> = [
+    static let obstacles: [Errno] = [
         .fileTooLarge, .isDirectory, .tooManySymbolicLinkLevels, .invalidArgument, .noSuchAddressOrDevice,
     ]
 }

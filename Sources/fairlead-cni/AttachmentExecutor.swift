@@ -16,8 +16,8 @@ struct AttachmentExecutor: ~Copyable {
     /// Asked before each step, with what is about to be done; a test fails the step by throwing.
     private let interruption: Interruption
     private var undos: [Undo] = []
-    /// The numbers of the links that steps named.
-    private var indices: [Place: Int32] = [:]
+    /// The numbers of the links that steps named: a handful, which is found sooner than it is hashed.
+    private var indices: [(place: Place, index: Int32)] = []
 
     private enum Undo {
         case step(Step.Undo)
@@ -49,7 +49,7 @@ struct AttachmentExecutor: ~Copyable {
     }
 
     /// Takes over the number of a host's link that was looked up already.
-    mutating func note(_ link: Link) { indices[.host(link.name)] = link.index }
+    mutating func note(_ link: Link) { indices.append((.host(link.name), link.index)) }
 
     /// What the default route leads through; nil where there is none.
     func underlay() throws(CNIError) -> Underlay? {
@@ -119,9 +119,9 @@ struct AttachmentExecutor: ~Copyable {
     // MARK: - Single steps
 
     private mutating func index(of place: Place) throws(CNIError) -> Int32 {
-        if let index = indices[place] { return index }
+        if let known = indices.last(where: { $0.place == place }) { return known.index }
         guard let link = try link(at: place) else { throw CNIError(.internal, "interface \(place) not found") }
-        indices[place] = link.index
+        indices.append((place, link.index))
         return link.index
     }
 
@@ -261,8 +261,8 @@ struct AttachmentExecutor: ~Copyable {
         let peer = NewLink(podEnd.name, mac: podEnd.mac, mtu: podEnd.mtu)
         // Where the kernel does not say, they are looked up when a step names them.
         guard let made = try host.addVeth(end, peer: peer, in: pod.namespace) else { return }
-        indices[.host(hostEnd.name)] = made.index
-        indices[.pod(podEnd.name)] = made.peerIndex
+        indices.append((.host(hostEnd.name), made.index))
+        if let peer = made.peerIndex { indices.append((.pod(podEnd.name), peer)) }
     }
 
     /// Has a step taken back that failed: the kernel may have done it and only the answer was lost.

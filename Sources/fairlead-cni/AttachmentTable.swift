@@ -67,7 +67,7 @@ struct AttachmentTable {
     }
 
     /// Something went, came, or came into use between the look and the batch.
-    private static let collisions: Set<Errno> = [.noSuchFileOrDirectory, .fileExists, .resourceBusy]
+    private static let collisions: [Errno] = [.noSuchFileOrDirectory, .fileExists, .resourceBusy]
 
     /// Adds an attachment's part, in place of what the table holds under the part's keys.
     func add(_ part: Contribution, for tag: AttachmentTag) throws(CNIError) {

@@ -30,7 +30,7 @@ struct PodNamespace: ~Copyable {
             return PodNamespace(namespace: namespace, socket: socket)
         } catch {
             // A name in /run/netns outlives its namespace over a reboot as an empty file.
-            let gone: Set<Errno> = [.noSuchFileOrDirectory, .notDirectory, .invalidArgument, .noSuchProcess]
+            let gone: [Errno] = [.noSuchFileOrDirectory, .notDirectory, .invalidArgument, .noSuchProcess]
             if gone.contains(error.errno) { return nil }
             throw CNIError(error)
         }
