@@ -26,7 +26,7 @@ struct LeaseIndex: ~Copyable {
     private static let noteLimit = 200
 
     /// What fails where something in the bookkeeping is not what we make of it.
-    static let obstacles = LeaseState.obstacles.union([.notDirectory])
+    static let obstacles = LeaseState.obstacles + [.notDirectory]
 
     /// Opens the index of the leases in `store`, whose lock the caller holds.
     static func open(in store: borrowing LeaseStore) throws(KernelError) -> LeaseIndex {

@@ -34,6 +34,15 @@ import Testing
     }
 
     @Test(arguments: [
+        ("", #""""#), ("plain", #""plain""#), ("é😀/\u{7f}", "\"é😀/\u{7f}\""), ("\"", #""\"""#), ("\\\\", #""\\\\""#),
+        ("a\nb\r\tc", #""a\nb\r\tc""#), ("\u{0}é\u{1f}", #""\u0000é\u001f""#), ("end\"", #""end\"""#),
+    ])
+    func `only what JSON does not allow is escaped`(string: String, text: String) throws {
+        #expect(JSONValue.string(string).text == text)
+        #expect(try JSONValue(parsing: text) == .string(string))
+    }
+
+    @Test(arguments: [
         "", " ", "{", "[", "\"", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "[1,]", "[1 2]", "{a:1}", "01", "+1", "1.", ".5",
         "1e", "-", "tru", "nul", "\"\n\"", "\"\\x\"", "\"\\u12g4\"", "\"\\u+123\"", "{} {}", "{}x", "'a'", "NaN",
         "{\"a\":1 \"b\":2}", "\u{feff}{}",
