@@ -247,8 +247,9 @@ for target in package.targets where target.type != .system && !cTargets.contains
         .swiftLanguageMode(.v6),
         .enableUpcomingFeature("ExistentialAny"),
         .enableUpcomingFeature("InternalImportsByDefault"),
-        .enableUpcomingFeature("MemberImportVisibility"),
     ]
+    // Which of the C modules a struct of the C library belongs to depends on the order in which the compiler reads them.
+    if !unsafeTargets.contains(target.name) { settings.append(.enableUpcomingFeature("MemberImportVisibility")) }
     if !unsafeTargets.contains(target.name) && target.type != .test {
         settings += [.strictMemorySafety(), .treatWarning("StrictMemorySafety", as: .error)]
     }

@@ -1,4 +1,3 @@
-import CLibMnl
 import Glibc
 import SystemPackage
 

@@ -26,7 +26,7 @@ private func existing(
 
 @Suite struct BridgedAttachmentTests {
     @Test func `only who makes something of the node's part must be alone`() throws {
-        let leased = try leased("10.1.2.2/24")
+        let leased = leased("10.1.2.2/24")
         let gateway = #", "isGateway": true"#
         #expect(try bridged(leased, gateway).makesNodesPart())
         #expect(try bridged(leased, gateway, bridge: existing()).makesNodesPart())
