@@ -10,10 +10,11 @@ import Testing
 /// What the node agent has the plugin do: `fairlead restore STATE-FOLDER`.
 @Suite(.needsRoot) struct RestorationTests {
     private struct Bed {
-        let node = try! Node()
+        let node: Node
         let configuration: JSONObject
 
         init() throws {
+            node = try Node()
             configuration = node.configuration(["clusterCIDRs": clusterRanges])
         }
 

@@ -4,9 +4,10 @@ import Testing
 
 /// The plugins called by Debian's podman, with its CNI backend, as networks of two bridges.
 @Suite(.serialized, .enabled(if: getuid() == 0, "namespaces and containers need root")) struct PodmanTests {
-    let machine = try! Machine()
+    let machine: Machine
 
     init() throws {
+        machine = try Machine()
         let folder = machine.folder
         let files = FileManager.default
         for path in ["net.d", "rootfs/bin", "rootfs/www", "rootfs/proc", "rootfs/sys", "rootfs/dev", "rootfs/etc"] {

@@ -4,13 +4,14 @@ import Testing
 
 /// The plugins called by containerd's service for Kubernetes, which a client tells what a kubelet would.
 @Suite(.serialized, .enabled(if: getuid() == 0, "namespaces and containers need root")) struct SandboxTests {
-    let machine = try! Machine()
+    let machine: Machine
     private let socket = "/run/containerd/containerd.sock"
 
     /// How many sandboxes there are at a time; `FAIRLEAD_SANDBOXES=200` is the full size.
     private static let count = ProcessInfo.processInfo.environment["FAIRLEAD_SANDBOXES"].flatMap { Int($0) } ?? 12
 
     init() throws {
+        machine = try Machine()
         let folder = machine.folder
         for path in ["net.d", "image"] {
             try FileManager.default.createDirectory(atPath: "\(folder)/\(path)", withIntermediateDirectories: true)

@@ -15,13 +15,16 @@ import Testing
 
     /// An agent whose epochs are 1, 2 and 3, and a connection within its node.
     private struct Bed: ~Copyable {
-        let node = try! NodeBed()
+        let node: NodeBed
         let conntrack: ConntrackSocket
 
         init() throws {
+            let node = try NodeBed()
             try node.namespace.run("ip", "link", "set", "lo", "up")
             try node.namespace.run("nft", "add table ip t; add chain ip t o { type filter hook output priority 0; ct state new accept; }")
-            conntrack = try node.namespace.withEntered { () throws(KernelError) in try ConntrackSocket.open() }
+            let conntrack = try node.namespace.withEntered { () throws(KernelError) in try ConntrackSocket.open() }
+            self.node = node
+            self.conntrack = conntrack
         }
 
         func agent() throws -> NodeReconciler {
