@@ -165,7 +165,13 @@ public struct StateDirectory: ~Copyable, Sendable {
         let operation = "rename \(path)/\(name) to \(newName)"
         try FileName.check(name, for: operation)
         try FileName.check(newName, for: operation)
-        try systemCall(operation) { renameat(descriptor.rawValue, name, descriptor.rawValue, newName) }
+        do {
+            try systemCall(operation) { renameat(descriptor.rawValue, name, descriptor.rawValue, newName) }
+        } catch where error.errno == .readOnlyFileSystem {
+            // Said before the kernel has looked whether there is anything to rename.
+            if try contains(name) { throw error }
+            throw KernelError(operation: operation, errno: .noSuchFileOrDirectory)
+        }
     }
 
     /// Takes the lock named `name`, made when missing; `ETIMEDOUT` where another holds it all the time.

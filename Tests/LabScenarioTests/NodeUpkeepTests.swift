@@ -88,7 +88,14 @@ import Testing
             }
         }
 
-        /// Named so that taking the lab down removes it.
+        /// Removes the lab, and the pods that it knows nothing of.
+        func end() {
+            for name in (try? lab.namespaces()) ?? [] where name.contains("-pod-") {
+                _ = try? NetworkNamespace.remove(named: name)
+            }
+            lab.down()
+        }
+
         func namespace(_ id: String) -> String { "fairlead-\(lab.name)-pod-\(id)" }
 
         func attach(_ id: String, hostPort: Int) throws {
@@ -126,7 +133,7 @@ import Testing
 
     @Test func `an agent configures the runtime, removes garbage and mends the packet filter`() throws {
         let bed = try Bed()
-        defer { bed.lab.down() }
+        defer { bed.end() }
         try FileManager.default.createDirectory(atPath: bed.configurations, withIntermediateDirectories: true)
         try Data("{}".utf8).write(to: URL(filePath: "\(bed.configurations)/05-other.conf"))
         try bed.restartAgent()
@@ -201,7 +208,7 @@ import Testing
 
     @Test func `a port of a pod whose namespace is gone is another's without any agent`() throws {
         let bed = try Bed()
-        defer { bed.lab.down() }
+        defer { bed.end() }
         try bed.installPlugin()
         try bed.restartAgent()
         try bed.eventually("the configuration") { bed.list != nil }
