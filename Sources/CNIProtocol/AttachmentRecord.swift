@@ -129,7 +129,9 @@ extension AttachmentRecord {
 extension AttachmentRecord {
     /// The configuration as a request would have it; nil where the record has none, or none that is understood.
     public var networkConfiguration: NetworkConfiguration? {
-        guard let configuration, let version = SpecVersion(configuration["cniVersion"]?.string ?? "") else { return nil }
+        guard let configuration, let version = SpecVersion(configuration["cniVersion"]?.string ?? "") else {
+            return nil
+        }
         return NetworkConfiguration(json: configuration, version: version, name: network)
     }
 }

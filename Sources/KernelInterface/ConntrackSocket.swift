@@ -60,7 +60,8 @@ public struct ConntrackSocket: ~Copyable, Sendable {
     @discardableResult
     public func clearMark(_ mask: UInt32, original: ConntrackTuple) throws(KernelError) -> Bool {
         try exchange(
-            ConntrackEntry.clearMarkRequest(mask, original: original), for: "clear mark of tracked connection \(original)")
+            ConntrackEntry.clearMarkRequest(mask, original: original),
+            for: "clear mark of tracked connection \(original)")
     }
 
     /// False where the connection has ended by itself.

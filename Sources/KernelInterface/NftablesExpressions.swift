@@ -33,12 +33,15 @@ func encode(_ instruction: Instruction) -> OpaquePointer {
     switch instruction {
     case .payload(let base, let offset, let length, let into):
         return make(
-            "payload", (NFTNL_EXPR_PAYLOAD_BASE.attribute, base.rawValue), (NFTNL_EXPR_PAYLOAD_OFFSET.attribute, UInt32(offset)),
+            "payload", (NFTNL_EXPR_PAYLOAD_BASE.attribute, base.rawValue),
+            (NFTNL_EXPR_PAYLOAD_OFFSET.attribute, UInt32(offset)),
             (NFTNL_EXPR_PAYLOAD_LEN.attribute, UInt32(length)), (NFTNL_EXPR_PAYLOAD_DREG.attribute, number(of: into)))
     case .meta(let key, let into):
-        return make("meta", (NFTNL_EXPR_META_KEY.attribute, key.rawValue), (NFTNL_EXPR_META_DREG.attribute, number(of: into)))
+        return make(
+            "meta", (NFTNL_EXPR_META_KEY.attribute, key.rawValue), (NFTNL_EXPR_META_DREG.attribute, number(of: into)))
     case .setMeta(let key, let from):
-        return make("meta", (NFTNL_EXPR_META_KEY.attribute, key.rawValue), (NFTNL_EXPR_META_SREG.attribute, number(of: from)))
+        return make(
+            "meta", (NFTNL_EXPR_META_KEY.attribute, key.rawValue), (NFTNL_EXPR_META_SREG.attribute, number(of: from)))
     case .conntrack(let key, let direction, let into):
         let expression = make(
             "ct", (NFTNL_EXPR_CT_KEY.attribute, key.rawValue), (NFTNL_EXPR_CT_DREG.attribute, number(of: into)))
@@ -48,18 +51,21 @@ func encode(_ instruction: Instruction) -> OpaquePointer {
         return make("ct", (NFTNL_EXPR_CT_KEY.attribute, key.rawValue), (NFTNL_EXPR_CT_SREG.attribute, number(of: from)))
     case .compare(let comparison, let source, let bytes):
         let expression = make(
-            "cmp", (NFTNL_EXPR_CMP_SREG.attribute, number(of: source)), (NFTNL_EXPR_CMP_OP.attribute, comparison.rawValue))
+            "cmp", (NFTNL_EXPR_CMP_SREG.attribute, number(of: source)),
+            (NFTNL_EXPR_CMP_OP.attribute, comparison.rawValue))
         put(bytes, NFTNL_EXPR_CMP_DATA.attribute, in: expression)
         return expression
     case .range(let inverted, let source, let from, let to):
         let expression = make(
-            "range", (NFTNL_EXPR_RANGE_SREG.attribute, number(of: source)), (NFTNL_EXPR_RANGE_OP.attribute, inverted ? 1 : 0))
+            "range", (NFTNL_EXPR_RANGE_SREG.attribute, number(of: source)),
+            (NFTNL_EXPR_RANGE_OP.attribute, inverted ? 1 : 0))
         put(from, NFTNL_EXPR_RANGE_FROM_DATA.attribute, in: expression)
         put(to, NFTNL_EXPR_RANGE_TO_DATA.attribute, in: expression)
         return expression
     case .bitwise(let from, let into, let mask, let xor):
         let expression = make(
-            "bitwise", (NFTNL_EXPR_BITWISE_SREG.attribute, number(of: from)), (NFTNL_EXPR_BITWISE_DREG.attribute, number(of: into)),
+            "bitwise", (NFTNL_EXPR_BITWISE_SREG.attribute, number(of: from)),
+            (NFTNL_EXPR_BITWISE_DREG.attribute, number(of: into)),
             (NFTNL_EXPR_BITWISE_LEN.attribute, UInt32(mask.count)))
         put(mask, NFTNL_EXPR_BITWISE_MASK.attribute, in: expression)
         put(xor, NFTNL_EXPR_BITWISE_XOR.attribute, in: expression)
@@ -70,17 +76,20 @@ func encode(_ instruction: Instruction) -> OpaquePointer {
         return expression
     case .verdict(let verdict):
         let expression = make(
-            "immediate", (NFTNL_EXPR_IMM_DREG.attribute, 0), (NFTNL_EXPR_IMM_VERDICT.attribute, UInt32(bitPattern: verdict.code)))
+            "immediate", (NFTNL_EXPR_IMM_DREG.attribute, 0),
+            (NFTNL_EXPR_IMM_VERDICT.attribute, UInt32(bitPattern: verdict.code)))
         if let chain = verdict.target { put(chain, NFTNL_EXPR_IMM_CHAIN.attribute, in: expression) }
         return expression
     case .lookup(let set, let key, let inverted):
         let expression = make(
-            "lookup", (NFTNL_EXPR_LOOKUP_SREG.attribute, number(of: key)), (NFTNL_EXPR_LOOKUP_FLAGS.attribute, inverted ? 1 : 0))
+            "lookup", (NFTNL_EXPR_LOOKUP_SREG.attribute, number(of: key)),
+            (NFTNL_EXPR_LOOKUP_FLAGS.attribute, inverted ? 1 : 0))
         put(set, NFTNL_EXPR_LOOKUP_SET.attribute, in: expression)
         return expression
     case .lookupData(let map, let key, let into):
         let expression = make(
-            "lookup", (NFTNL_EXPR_LOOKUP_SREG.attribute, number(of: key)), (NFTNL_EXPR_LOOKUP_DREG.attribute, number(of: into)))
+            "lookup", (NFTNL_EXPR_LOOKUP_SREG.attribute, number(of: key)),
+            (NFTNL_EXPR_LOOKUP_DREG.attribute, number(of: into)))
         put(map, NFTNL_EXPR_LOOKUP_SET.attribute, in: expression)
         return expression
     case .lookupVerdict(let map, let key):
@@ -100,7 +109,8 @@ func encode(_ instruction: Instruction) -> OpaquePointer {
             (NFTNL_EXPR_NG_MODULUS.attribute, modulus), (NFTNL_EXPR_NG_OFFSET.attribute, offset))
     case .destinationNAT(let family, let address, let port):
         let expression = make(
-            "nat", (NFTNL_EXPR_NAT_TYPE.attribute, 1), (NFTNL_EXPR_NAT_FAMILY.attribute, UInt32(family.netfilterNumber)),
+            "nat", (NFTNL_EXPR_NAT_TYPE.attribute, 1),
+            (NFTNL_EXPR_NAT_FAMILY.attribute, UInt32(family.netfilterNumber)),
             (NFTNL_EXPR_NAT_REG_ADDR_MIN.attribute, number(of: address)))
         if let port { nftnl_expr_set_u32(expression, NFTNL_EXPR_NAT_REG_PROTO_MIN.attribute, number(of: port)) }
         return expression
@@ -112,7 +122,8 @@ func encode(_ instruction: Instruction) -> OpaquePointer {
         return expression
     case .routeLookup(let result, let flags, let into):
         return make(
-            "fib", (NFTNL_EXPR_FIB_DREG.attribute, number(of: into)), (NFTNL_EXPR_FIB_RESULT.attribute, result.rawValue),
+            "fib", (NFTNL_EXPR_FIB_DREG.attribute, number(of: into)),
+            (NFTNL_EXPR_FIB_RESULT.attribute, result.rawValue),
             (NFTNL_EXPR_FIB_FLAGS.attribute, flags))
     case .counter: return make("counter")
     case .limit(let rate, let seconds, let burst):
@@ -181,13 +192,15 @@ private func decode(_ name: String, _ reader: ExpressionReader) -> Instruction? 
         return reader.register(NFTNL_EXPR_CT_DREG.attribute).map { .conntrack(key, direction, into: $0) }
     case "cmp":
         guard let comparison = reader.number(NFTNL_EXPR_CMP_OP.attribute).flatMap(ComparisonOperator.init),
-            let source = reader.register(NFTNL_EXPR_CMP_SREG.attribute), let bytes = reader.bytes(NFTNL_EXPR_CMP_DATA.attribute)
+            let source = reader.register(NFTNL_EXPR_CMP_SREG.attribute),
+            let bytes = reader.bytes(NFTNL_EXPR_CMP_DATA.attribute)
         else { return nil }
         return .compare(comparison, source, bytes)
     case "range":
         guard let inverted = reader.number(NFTNL_EXPR_RANGE_OP.attribute),
             let source = reader.register(NFTNL_EXPR_RANGE_SREG.attribute),
-            let from = reader.bytes(NFTNL_EXPR_RANGE_FROM_DATA.attribute), let to = reader.bytes(NFTNL_EXPR_RANGE_TO_DATA.attribute)
+            let from = reader.bytes(NFTNL_EXPR_RANGE_FROM_DATA.attribute),
+            let to = reader.bytes(NFTNL_EXPR_RANGE_TO_DATA.attribute)
         else { return nil }
         return .range(inverted: inverted == 1, source, from: from, to: to)
     case "bitwise":
@@ -195,7 +208,8 @@ private func decode(_ name: String, _ reader: ExpressionReader) -> Instruction? 
         guard reader.number(NFTNL_EXPR_BITWISE_OP.attribute) ?? 0 == 0,
             let from = reader.register(NFTNL_EXPR_BITWISE_SREG.attribute),
             let into = reader.register(NFTNL_EXPR_BITWISE_DREG.attribute),
-            let mask = reader.bytes(NFTNL_EXPR_BITWISE_MASK.attribute), let xor = reader.bytes(NFTNL_EXPR_BITWISE_XOR.attribute)
+            let mask = reader.bytes(NFTNL_EXPR_BITWISE_MASK.attribute),
+            let xor = reader.bytes(NFTNL_EXPR_BITWISE_XOR.attribute)
         else { return nil }
         return .bitwise(from: from, into: into, mask: mask, xor: xor)
     case "immediate":
@@ -203,11 +217,13 @@ private func decode(_ name: String, _ reader: ExpressionReader) -> Instruction? 
             return Verdict(code: Int32(bitPattern: verdict), chain: reader.text(NFTNL_EXPR_IMM_CHAIN.attribute))
                 .map { .verdict($0) }
         }
-        guard let into = reader.register(NFTNL_EXPR_IMM_DREG.attribute), let bytes = reader.bytes(NFTNL_EXPR_IMM_DATA.attribute)
+        guard let into = reader.register(NFTNL_EXPR_IMM_DREG.attribute),
+            let bytes = reader.bytes(NFTNL_EXPR_IMM_DATA.attribute)
         else { return nil }
         return .immediate(bytes, into: into)
     case "lookup":
-        guard let set = reader.text(NFTNL_EXPR_LOOKUP_SET.attribute), let key = reader.register(NFTNL_EXPR_LOOKUP_SREG.attribute)
+        guard let set = reader.text(NFTNL_EXPR_LOOKUP_SET.attribute),
+            let key = reader.register(NFTNL_EXPR_LOOKUP_SREG.attribute)
         else { return nil }
         guard let destination = reader.number(NFTNL_EXPR_LOOKUP_DREG.attribute) else {
             return .lookup(set: set, key: key, inverted: reader.number(NFTNL_EXPR_LOOKUP_FLAGS.attribute) ?? 0 & 1 == 1)
@@ -222,7 +238,8 @@ private func decode(_ name: String, _ reader: ExpressionReader) -> Instruction? 
         return .remember(set: set, key: key)
     case "numgen":
         guard let source = reader.number(NFTNL_EXPR_NG_TYPE.attribute).flatMap(NumberSource.init),
-            let modulus = reader.number(NFTNL_EXPR_NG_MODULUS.attribute), let into = reader.register(NFTNL_EXPR_NG_DREG.attribute)
+            let modulus = reader.number(NFTNL_EXPR_NG_MODULUS.attribute),
+            let into = reader.register(NFTNL_EXPR_NG_DREG.attribute)
         else { return nil }
         return .number(source, modulus: modulus, offset: reader.number(NFTNL_EXPR_NG_OFFSET.attribute) ?? 0, into: into)
     case "nat":
@@ -238,7 +255,8 @@ private func decode(_ name: String, _ reader: ExpressionReader) -> Instruction? 
         return .reject(type: type, code: nftnl_expr_get_u8(reader.expression, NFTNL_EXPR_REJECT_CODE.attribute))
     case "fib":
         guard let result = reader.number(NFTNL_EXPR_FIB_RESULT.attribute).flatMap(FibResult.init),
-            let flags = reader.number(NFTNL_EXPR_FIB_FLAGS.attribute), let into = reader.register(NFTNL_EXPR_FIB_DREG.attribute)
+            let flags = reader.number(NFTNL_EXPR_FIB_FLAGS.attribute),
+            let into = reader.register(NFTNL_EXPR_FIB_DREG.attribute)
         else { return nil }
         return .routeLookup(result, flags: flags, into: into)
     case "counter": return .counter

@@ -26,7 +26,9 @@ func decodeChain(_ message: UnsafePointer<nlmsghdr>, of table: TableName) -> (St
     else { return nil }
     var hook: Hook?
     if nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM.attribute),
-        let kind = nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE.attribute).flatMap({ Hook.Kind(rawValue: String(cString: $0)) }),
+        let kind = nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE.attribute).flatMap({
+            Hook.Kind(rawValue: String(cString: $0))
+        }),
         let point = Hook.Point(rawValue: nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM.attribute))
     {
         hook = Hook(
@@ -192,7 +194,9 @@ private func bytes(_ attribute: UInt16, of element: OpaquePointer) -> [UInt8]? {
 func joinElements(_ pieces: [ObservedElement], definition: SetDefinition) -> [Element] {
     guard definition.isInterval else { return pieces.map(\.element) }
     // In key order; where one range ends and the next begins at the same key, the end comes first.
-    let sorted = pieces.sorted { ($0.element.key, $0.isIntervalEnd ? 0 : 1) < ($1.element.key, $1.isIntervalEnd ? 0 : 1) }
+    let sorted = pieces.sorted {
+        ($0.element.key, $0.isIntervalEnd ? 0 : 1) < ($1.element.key, $1.isIntervalEnd ? 0 : 1)
+    }
     var elements: [Element] = []
     for (index, piece) in sorted.enumerated() where !piece.isIntervalEnd {
         var element = piece.element

@@ -182,7 +182,8 @@ public struct NftablesSocket: ~Copyable, @unchecked Sendable {
         }
         for (name, set) in sets {
             ruleset.sets[name] = NamedSet(
-                set.definition, withElements && set.definition.expiry == nil ? try elements(of: name, set, in: table) : [])
+                set.definition,
+                withElements && set.definition.expiry == nil ? try elements(of: name, set, in: table) : [])
         }
         try dump(NFT_MSG_GETRULE, family: table.family, operation: context) { message in
             guard let (chain, rule) = decodeRule(message, of: table) else { return }
@@ -341,7 +342,8 @@ func netlinkErrorMessage(_ header: UnsafePointer<nlmsghdr>) -> String? {
     if header.pointee.nlmsg_flags & 0x100 == 0 {
         offset += Int(error.pointee.msg.nlmsg_len) - MemoryLayout<nlmsghdr>.size
     }
-    let bytes = UnsafeRawBufferPointer(start: mnl_nlmsg_get_payload(header), count: Int(mnl_nlmsg_get_payload_len(header)))
+    let bytes = UnsafeRawBufferPointer(
+        start: mnl_nlmsg_get_payload(header), count: Int(mnl_nlmsg_get_payload_len(header)))
     while offset + 4 <= bytes.count {
         let length = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
         let type = bytes.loadUnaligned(fromByteOffset: offset + 2, as: UInt16.self)

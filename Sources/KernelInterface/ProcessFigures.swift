@@ -52,7 +52,7 @@ public enum ConnectionTable {
             let file = try Descriptor.open(path, O_RDONLY, for: "read \(path)")
             let text = String(decoding: try file.readAll(limit: 64, for: "read \(path)"), as: UTF8.self)
             return Int(text.filter(\.isNumber))
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             return nil
         }
     }

@@ -32,7 +32,7 @@ extension RouteSocket {
                     else { return nil }
                     return route
                 }
-            } catch  where error.errno == .noSuchFileOrDirectory {
+            } catch where error.errno == .noSuchFileOrDirectory {
                 // A namespace has no table before its first address or route.
             }
         }

@@ -89,7 +89,7 @@ extension RouteSocket {
                 _, message throws(DecodeError) in
                 try redirectionTarget(message)
             }.first
-        } catch  where error.errno == .invalidArgument || error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .invalidArgument || error.errno == .noSuchFileOrDirectory {
             // No ingress discipline to have filters.
             return nil
         }

@@ -22,7 +22,8 @@ public struct StateDirectory: ~Copyable, Sendable {
         // Looked for first: once it is there, which is nearly always, its parents are as well.
         if create {
             do {
-                return StateDirectory(owning: try Descriptor.open(path, O_RDONLY | O_DIRECTORY, for: operation), path: path)
+                return StateDirectory(
+                    owning: try Descriptor.open(path, O_RDONLY | O_DIRECTORY, for: operation), path: path)
             } catch where error.errno == .noSuchFileOrDirectory {
                 try makeAll(path, mode: mode)
             }

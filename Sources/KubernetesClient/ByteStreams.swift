@@ -99,7 +99,9 @@ struct ListSplitter {
         case UInt8(ascii: ":"): if depth == 1 { key = word }
         case UInt8(ascii: "{"), UInt8(ascii: "["):
             depth += 1
-            if depth == 2, byte == UInt8(ascii: "["), key == Array("items".utf8) { (isInItems, predecessor) = (true, .none) }
+            if depth == 2, byte == UInt8(ascii: "["), key == Array("items".utf8) {
+                (isInItems, predecessor) = (true, .none)
+            }
         case UInt8(ascii: "}"), UInt8(ascii: "]"):
             depth -= 1
             if depth == 1 { isInItems = false }

@@ -31,7 +31,7 @@ extension CredentialPlugin {
         do {
             captured = try ChildProcess.capture(
                 command, arguments, environment: variables, outputLimit: 1 << 20, timeout: Self.timeout)
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             let hint = installHint.isEmpty ? "" : ": \(installHint)"
             throw CredentialError(description: "there is no credential plugin \(command)\(hint)")
         } catch {

@@ -85,7 +85,8 @@ public struct Kubeconfig: Sendable {
         var access = ClusterAccess(server: server)
         if let url: String = try cluster["proxy-url"].readIfPresent(), !url.isEmpty {
             guard let proxy = ClusterAccess.Proxy(url) else {
-                throw try cluster["proxy-url"].error("\"\(url)\" is no URL of a proxy (http://host:3128 or socks5://host:1080)")
+                throw try cluster["proxy-url"].error(
+                    "\"\(url)\" is no URL of a proxy (http://host:3128 or socks5://host:1080)")
             }
             access.proxy = proxy
         }

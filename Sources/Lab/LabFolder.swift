@@ -31,7 +31,7 @@ struct LabFolder: Sendable {
         do {
             return try StateDirectory.open(defaultRoot, create: false).entries().compactMap { LabName($0) }
                 .sorted { $0.description < $1.description }
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             return []
         }
     }
@@ -82,7 +82,7 @@ struct LabFolder: Sendable {
     func open(_ directory: String) throws(KernelError) -> StateDirectory? {
         do {
             return try StateDirectory.open(directory.isEmpty ? path : "\(path)/\(directory)", create: false)
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             return nil
         }
     }

@@ -69,7 +69,8 @@ public final class LabSession: Sendable {
     /// - Parameter input: What to apply at once.
     @discardableResult
     public static func up(
-        _ name: LabName, nodeCount: Int?, overlay: LabOverlay? = nil, input: ManifestInput, binaries: LabBinaries, interruption: Interruption,
+        _ name: LabName, nodeCount: Int?, overlay: LabOverlay? = nil, input: ManifestInput, binaries: LabBinaries,
+        interruption: Interruption,
         report: @escaping @Sendable (LabEvent) -> Void
     ) throws -> LabSession {
         guard let session = try take(name, binaries, create: true, interruption, report) else {
@@ -140,7 +141,9 @@ public final class LabSession: Sendable {
             report(.progress(phase: "Nodes", done: index, total: network.nodes.count))
             try underlay.join(node)
             try StateDirectory.open(folder.nodePath(node.name), create: true)
-                .replace(PodSandbox.configurationFile, Array(pluginConfiguration(of: node, in: network, overlay).description.utf8))
+                .replace(
+                    PodSandbox.configurationFile,
+                    Array(pluginConfiguration(of: node, in: network, overlay).description.utf8))
         }
         report(.progress(phase: "Nodes", done: network.nodes.count, total: network.nodes.count))
         var manifests = LabManifests(folder: folder)
@@ -158,7 +161,8 @@ public final class LabSession: Sendable {
         of node: LabNetwork.NodeAddresses, in network: LabNetwork, _ overlay: LabOverlay?
     ) -> FieldValue {
         [
-            "cniVersion": "1.0.0", "name": "lab", "type": .string(LabFolder.plugin), "overlay": .string((overlay ?? .vxlan).rawValue),
+            "cniVersion": "1.0.0", "name": "lab", "type": .string(LabFolder.plugin),
+            "overlay": .string((overlay ?? .vxlan).rawValue),
             "clusterCIDRs": .array(network.clusterCIDRs.map { .string($0.description) }),
             "stateDir": .string(folder.statePath(ofNode: node.name)),
             "ipam": [

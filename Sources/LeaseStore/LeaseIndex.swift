@@ -51,7 +51,8 @@ struct LeaseIndex: ~Copyable {
         func text(_ time: Duration) -> String {
             "\(time.components.seconds) s \(time.components.attoseconds / 1_000_000_000) ns"
         }
-        return Array("\(text(try directory.modificationTime())), \(text(try owners.modificationTime()))\n\(boot)\n".utf8)
+        return Array(
+            "\(text(try directory.modificationTime())), \(text(try owners.modificationTime()))\n\(boot)\n".utf8)
     }
 
     /// Notes that the index is complete for the leases as they are now.
@@ -81,7 +82,7 @@ struct LeaseIndex: ~Copyable {
         // Longer than a link may be, for an owner of some hundred addresses.
         let isLong = text.utf8.count > 4095
         if !isLong {
-            do throws(KernelError) { return try owners.makeLink(name, text) } catch  where error.errno == .fileExists {}
+            do throws(KernelError) { return try owners.makeLink(name, text) } catch where error.errno == .fileExists {}
         }
         // A process that is killed before the entry has its name leaves a half-made one: the next makes the index again.
         try files.remove(Self.noteName)
@@ -134,7 +135,7 @@ struct LeaseIndex: ~Copyable {
     private func former() throws(KernelError) -> StateDirectory? {
         do throws(KernelError) {
             return try files.subdirectory(Self.formerName, create: false)
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             return nil
         }
     }
@@ -174,7 +175,7 @@ struct LeaseIndex: ~Copyable {
         do throws(KernelError) {
             let files = try directory.subdirectory(LeaseStore.bookkeepingName, create: false)
             for folder in [ownersName, formerName] { try files.subdirectory(folder, create: false).remove(name) }
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             // There is nothing noted, or nothing of an earlier boot.
         }
     }
@@ -193,7 +194,7 @@ struct LeaseIndex: ~Copyable {
                 return found
             }
             return try index.formerOwners()
-        } catch  where error.errno == .noSuchFileOrDirectory || obstacles.contains(error.errno) {
+        } catch where error.errno == .noSuchFileOrDirectory || obstacles.contains(error.errno) {
             return []
         }
     }

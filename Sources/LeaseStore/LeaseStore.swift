@@ -50,7 +50,7 @@ public struct LeaseStore: ~Copyable {
             return LeaseStore(
                 directory: try parent.subdirectory(network, create: false), boot: boot,
                 lockTimeout: lockTimeout)
-        } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
             return nil
         } catch {
             throw .inputOutput(error)
@@ -108,7 +108,7 @@ public struct LeaseStore: ~Copyable {
         do throws(KernelError) {
             guard let bytes = try directory.read(address.description, limit: LeaseFile.sizeLimit) else { return .free }
             return LeaseFile(parsing: bytes).map(LeaseState.leased) ?? .abandoned
-        } catch  where LeaseState.obstacles.contains(error.errno) {
+        } catch where LeaseState.obstacles.contains(error.errno) {
             return .unreadable
         }
     }

@@ -23,7 +23,9 @@ extension LeaseStore {
                     setCursor(address, of: place)
                 }
             } catch {
-                for address in chosen where try holder(of: address) == file { try directory.remove(address.description) }
+                for address in chosen where try holder(of: address) == file {
+                    try directory.remove(address.description)
+                }
                 try index.set(held, of: file)
                 try index.noteComplete(for: directory)
                 throw error

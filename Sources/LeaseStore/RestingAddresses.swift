@@ -37,7 +37,7 @@ struct RestingAddresses: ~Copyable {
         let current = String(period)
         do throws(KernelError) {
             try add(address, in: files.subdirectory(current, create: false))
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             // A new period: what is older than the last one is over.
             let recent: Set = [current, String(period - 1)]
             for name in try files.entries() where !recent.contains(name) { try files.removeSubdirectory(name) }
@@ -58,7 +58,7 @@ struct RestingAddresses: ~Copyable {
             let content: String?
             do {
                 content = try files.subdirectory(name, create: false).linkContent(address.description)
-            } catch  where error.errno == .noSuchFileOrDirectory {
+            } catch where error.errno == .noSuchFileOrDirectory {
                 continue
             }
             guard let content, let milliseconds = Int64(content) else { continue }

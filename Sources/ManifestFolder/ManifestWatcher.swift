@@ -158,7 +158,7 @@ public struct ManifestWatcher: ~Copyable {
         do {
             watch = try DirectoryWatch.open(path)
             directory = try StateDirectory.open(path, create: false)
-        } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
             return nil
         }
         isLost = false

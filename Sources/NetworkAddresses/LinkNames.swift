@@ -32,7 +32,9 @@ public struct MACAddress: Hashable, Comparable, Sendable {
 extension MACAddress: LosslessStringConvertible {
     /// Parses six pairs of hexadecimal digits between colons or dashes.
     public init?(_ text: String) {
-        let parts = text.utf8.split(omittingEmptySubsequences: false) { $0 == UInt8(ascii: ":") || $0 == UInt8(ascii: "-") }
+        let parts = text.utf8.split(omittingEmptySubsequences: false) {
+            $0 == UInt8(ascii: ":") || $0 == UInt8(ascii: "-")
+        }
         guard parts.count == 6 else { return nil }
         var value: UInt64 = 0
         for part in parts {

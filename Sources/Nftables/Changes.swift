@@ -51,7 +51,9 @@ struct ChangeList {
             if let old {
                 precondition(new == nil, "set \(name) changes its definition from \(old.definition)")
                 // A map holds on to the chains it leads to until its elements are gone, and chains go before sets.
-                if old.definition.data == .verdict { changeElements(of: name, from: Array(old.elements.values), to: []) }
+                if old.definition.data == .verdict {
+                    changeElements(of: name, from: Array(old.elements.values), to: [])
+                }
                 setsRemoved.append(.removeSet(name))
             }
             if let new {

@@ -29,7 +29,10 @@ extension NamedSet {
         var lines = ["    \(definition.data == nil ? "set" : "map") \(name) {", "        \(definition.typeText)"]
         if definition.isInterval { lines.append("        flags interval") }
         if let expiry = definition.expiry {
-            lines += ["        size \(SetDefinition.mostRemembered)", "        flags dynamic,timeout", "        timeout \(expiry)s"]
+            lines += [
+                "        size \(SetDefinition.mostRemembered)", "        flags dynamic,timeout",
+                "        timeout \(expiry)s",
+            ]
         }
         if !elements.isEmpty {
             lines.append("        elements = {")
@@ -117,7 +120,8 @@ extension Chain {
         if let comment { lines.append("        comment \"\(comment)\"") }
         if let hook {
             lines.append(
-                "        type \(hook.kind.rawValue) hook \(hook.point) priority \(hook.priority); policy \(hook.policy);")
+                "        type \(hook.kind.rawValue) hook \(hook.point) priority \(hook.priority); policy \(hook.policy);"
+            )
         }
         return lines + rules.map { "        \($0.text)" } + ["    }"]
     }

@@ -88,7 +88,8 @@ public func overlayPlan(
         return undecided(
             Note(
                 object: reference(nodeName), field: "status.addresses",
-                message: "none of the InternalIPs is an address of this machine, so nothing is done for other nodes' pods"
+                message:
+                    "none of the InternalIPs is an address of this machine, so nothing is done for other nodes' pods"
             ))
     }
     plan.podMTU = underlay.mtu

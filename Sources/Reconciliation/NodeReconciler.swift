@@ -127,7 +127,8 @@ public actor NodeReconciler {
     public init(_ configuration: Configuration, logger: Logger) throws(KernelError) {
         self.configuration = configuration
         self.logger = logger
-        services = try ServiceDataplane(nodeName: configuration.nodeName, settings: configuration.services, owned: configuration.ownsTables)
+        services = try ServiceDataplane(
+            nodeName: configuration.nodeName, settings: configuration.services, owned: configuration.ownsTables)
         policy = try PolicyDataplane(
             nodeName: configuration.nodeName, log: configuration.denialLog, epoch: configuration.firstEpoch,
             owned: configuration.ownsTables)
@@ -214,7 +215,9 @@ public actor NodeReconciler {
             if changes > 0 {
                 logger.info(
                     "Programmed the kernel",
-                    metadata: ["component": "\(component.rawValue)", "changes": "\(changes)", "revision": "\(revision)"])
+                    metadata: [
+                        "component": "\(component.rawValue)", "changes": "\(changes)", "revision": "\(revision)",
+                    ])
             }
         } catch {
             setbacks[component] = Setback(error, after: setbacks[component], at: .now)

@@ -164,7 +164,9 @@ public struct ServiceCompiler: Sendable {
     /// The UDP frontends of a service, whoever has them.
     public func datagramFrontends(of service: NamespacedName) -> [SocketAddress] {
         guard let service = services[service]?.service else { return [] }
-        return service.frontends(on: node).keys.filter { $0.transport == .udp }.map { SocketAddress($0.address, $0.port) }
+        return service.frontends(on: node).keys.filter { $0.transport == .udp }.map {
+            SocketAddress($0.address, $0.port)
+        }
     }
 
     /// Where conversations with a UDP frontend of the service may go on: every endpoint that serves, be it terminating

@@ -106,7 +106,8 @@ private struct ServicePlanning {
         list(chosen, under: key, from: 0, family)
         guard isExternal else { return }
         append(
-            Element(key, comment: name), to: policy == .cluster ? ServiceTable.external(family) : ServiceTable.kept(family))
+            Element(key, comment: name),
+            to: policy == .cluster ? ServiceTable.external(family) : ServiceTable.kept(family))
         if policy == .local, !endpoints.cluster.isEmpty {
             // Pods and programs of the cluster reach all endpoints, as they would by the cluster IP: they need no
             // load balancer to find a node that has one.
@@ -120,7 +121,9 @@ private struct ServicePlanning {
     }
 
     /// Writes the endpoints where the shared chains look for them, and where a reader does.
-    private mutating func list(_ endpoints: [Candidate], under key: ElementKey, from first: UInt32, _ family: AddressFamily) {
+    private mutating func list(
+        _ endpoints: [Candidate], under key: ElementKey, from first: UInt32, _ family: AddressFamily
+    ) {
         let set = ServiceTable.endpoints(family)
         let arranged = endpoints.arranged(after: previous?.targets(of: key, family, from: first) ?? [])
         for (index, endpoint) in arranged.enumerated() {
@@ -146,7 +149,8 @@ private struct ServicePlanning {
 
     /// The chain that lets only `loadBalancerSourceRanges` pass; nil where everybody may.
     private mutating func admission(_ family: AddressFamily) -> String? {
-        guard let ranges = service.sourceRanges, !ranges.contains(where: { $0.length == 0 && $0.family == family }) else {
+        guard let ranges = service.sourceRanges, !ranges.contains(where: { $0.length == 0 && $0.family == family })
+        else {
             return nil
         }
         let admission = SourceAdmission(

@@ -17,7 +17,10 @@ struct SessionAffinity {
     ///   - transport: that protocol.
     ///   - timeout: seconds.
     ///   - endpoints: targets of one family with their names, at least one.
-    init(service: String, transport: TransportProtocol, timeout: UInt64, endpoints: [(target: SocketAddress, name: String)]) {
+    init(
+        service: String, transport: TransportProtocol, timeout: UInt64,
+        endpoints: [(target: SocketAddress, name: String)]
+    ) {
         let family = endpoints[0].target.address.family
         let suffix = String(service.prefix(100))
         var remembered: [Rule] = []

@@ -49,7 +49,7 @@ struct PluginFlags: ParsableArguments {
         do {
             let isRemoved = try StateDirectory.open(cniConfDir, create: false).remove(PluginConfiguration.fileName)
             return isRemoved ? "\(cniConfDir)/\(PluginConfiguration.fileName)" : nil
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             return nil
         }
     }

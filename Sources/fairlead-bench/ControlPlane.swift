@@ -30,18 +30,24 @@ final class ControlPlane: Sendable {
             try makeCredentials()
             // Flags that etcd's own command and the one Kubernetes tests with have in common.
             let store = "http://127.0.0.1:2379"
-            try start(etcd, [
-                "-data-dir", "\(folder)/etcd", "-listen-client-urls", store, "-advertise-client-urls", store,
-                "-listen-peer-urls", "http://127.0.0.1:2380", "-unsafe-no-fsync",
-            ], log: "etcd", in: namespace)
-            try start(apiserver, [
-                "--etcd-servers=\(store)", "--secure-port=\(Self.port)", "--authorization-mode=RBAC",
-                "--advertise-address=192.0.2.1", "--bind-address=0.0.0.0",
-                "--tls-cert-file=\(folder)/server.crt", "--tls-private-key-file=\(folder)/server.key",
-                "--client-ca-file=\(folder)/ca.crt", "--token-auth-file=\(folder)/tokens.csv",
-                "--service-account-issuer=https://kubernetes.default", "--service-account-key-file=\(folder)/server.key",
-                "--service-account-signing-key-file=\(folder)/server.key", "--service-cluster-ip-range=10.96.0.0/12",
-            ], log: "apiserver", in: namespace)
+            try start(
+                etcd,
+                [
+                    "-data-dir", "\(folder)/etcd", "-listen-client-urls", store, "-advertise-client-urls", store,
+                    "-listen-peer-urls", "http://127.0.0.1:2380", "-unsafe-no-fsync",
+                ], log: "etcd", in: namespace)
+            try start(
+                apiserver,
+                [
+                    "--etcd-servers=\(store)", "--secure-port=\(Self.port)", "--authorization-mode=RBAC",
+                    "--advertise-address=192.0.2.1", "--bind-address=0.0.0.0",
+                    "--tls-cert-file=\(folder)/server.crt", "--tls-private-key-file=\(folder)/server.key",
+                    "--client-ca-file=\(folder)/ca.crt", "--token-auth-file=\(folder)/tokens.csv",
+                    "--service-account-issuer=https://kubernetes.default",
+                    "--service-account-key-file=\(folder)/server.key",
+                    "--service-account-signing-key-file=\(folder)/server.key",
+                    "--service-cluster-ip-range=10.96.0.0/12",
+                ], log: "apiserver", in: namespace)
             try waitUntilReady()
         } catch {
             end()
@@ -101,10 +107,13 @@ final class ControlPlane: Sendable {
         try write("san", "subjectAltName=IP:127.0.0.1,IP:172.30.0.1,IP:172.30.1.1")
         try write("tokens.csv", "\(Self.administrator),root,root,\"system:masters\"\n")
         let newKey = ["req", "-newkey", "rsa:2048", "-nodes"]
-        try openssl(newKey + ["-x509", "-keyout", path("ca.key"), "-out", path("ca.crt"), "-days", "2", "-subj", "/CN=bench"])
-        try openssl(newKey + ["-keyout", path("server.key"), "-out", path("server.csr"), "-subj", "/CN=kube-apiserver"])
+        try openssl(
+            newKey + ["-x509", "-keyout", path("ca.key"), "-out", path("ca.crt"), "-days", "2", "-subj", "/CN=bench"])
+        try openssl(
+            newKey + ["-keyout", path("server.key"), "-out", path("server.csr"), "-subj", "/CN=kube-apiserver"])
         try openssl([
-            "x509", "-req", "-in", path("server.csr"), "-CA", path("ca.crt"), "-CAkey", path("ca.key"), "-CAcreateserial",
+            "x509", "-req", "-in", path("server.csr"), "-CA", path("ca.crt"), "-CAkey", path("ca.key"),
+            "-CAcreateserial",
             "-days", "2", "-out", path("server.crt"), "-extfile", path("san"),
         ])
     }
@@ -132,7 +141,9 @@ final class ControlPlane: Sendable {
     /// A kubeconfig for the administrator, by the server's address on one of its links; returns its path.
     func kubeconfig(server address: String) throws -> String {
         let name = "kubeconfig-\(address)"
-        try write(name, """
+        try write(
+            name,
+            """
             apiVersion: v1
             kind: Config
             current-context: bench
@@ -174,7 +185,8 @@ final class ControlPlane: Sendable {
         var script = ""
         for object in objects {
             if !script.isEmpty { script += "next\n" }
-            let data = object.json.replacingOccurrences(of: "\\", with: "\\\\").replacingOccurrences(of: "\"", with: "\\\"")
+            let data = object.json.replacingOccurrences(of: "\\", with: "\\\\").replacingOccurrences(
+                of: "\"", with: "\\\"")
             script += """
                 url = "https://127.0.0.1:\(Self.port)\(object.path)"
                 data = "\(data)"
@@ -194,7 +206,8 @@ final class ControlPlane: Sendable {
         }
         let accepted = result.text.split(separator: "\n").count { $0 == "201" }
         guard accepted == objects.count else {
-            throw BenchError("the API server accepted \(accepted) of \(objects.count) objects; see a single one with kubectl")
+            throw BenchError(
+                "the API server accepted \(accepted) of \(objects.count) objects; see a single one with kubectl")
         }
     }
 }

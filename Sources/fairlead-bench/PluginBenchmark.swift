@@ -91,7 +91,8 @@ struct PluginBenchmark: AsyncParsableCommand {
                 "ratio, \(ours[place].name): ADD / DEL", quotients(bed, to: ours[place]), target: targets[place] ?? "")
         }
         if let peer = theirs[5] {
-            report("ratio, bridge + portmap to fairlead in one: ADD / DEL", quotients(peer, to: ours[2]), target: "12 / -")
+            report(
+                "ratio, bridge + portmap to fairlead in one: ADD / DEL", quotients(peer, to: ours[2]), target: "12 / -")
         }
         report(
             "DEL of bridge + host-local to the floor's", quotient(ours[3].delete.median, floor.delete.median),
@@ -145,7 +146,13 @@ struct PluginBenchmark: AsyncParsableCommand {
                             command, in: path, id: "new-\(number)", netns: "/var/run/netns/none", state: state)
                         let time = ContinuousClock.now - start
                         // The first takes stock of what another program left, once.
-                        if number == 0 { stock += time } else if command == "ADD" { add.add(time) } else { delete.add(time) }
+                        if number == 0 {
+                            stock += time
+                        } else if command == "ADD" {
+                            add.add(time)
+                        } else {
+                            delete.add(time)
+                        }
                     }
                 }
                 totals.append(add.median + delete.median)
@@ -153,7 +160,9 @@ struct PluginBenchmark: AsyncParsableCommand {
                     "host-local, \(who), \(count) leases; the first time",
                     "\(add.median.milliseconds) / \(delete.median.milliseconds); \(stock.milliseconds)")
             }
-            report("\(who): among \(leases) to among 10", quotient(totals[1], totals[0]), target: who == "ours" ? "1.5" : "")
+            report(
+                "\(who): among \(leases) to among 10", quotient(totals[1], totals[0]),
+                target: who == "ours" ? "1.5" : "")
         }
     }
 
@@ -162,7 +171,8 @@ struct PluginBenchmark: AsyncParsableCommand {
         print("\(pods) pods, 16 at a time: pods per second of ADD / DEL")
         var rates: [String: (add: Double, delete: Double)] = [:]
         for (name, network) in [
-            ("bridge + host-local", Network.bridge(Self.one)), ("bridge, masquerade + portmap", .bridge(Self.one, exposed: true)),
+            ("bridge + host-local", Network.bridge(Self.one)),
+            ("bridge, masquerade + portmap", .bridge(Self.one, exposed: true)),
             ("fairlead, masquerade + host port", .fairlead(Self.one, exposed: true)),
         ] {
             for (who, path) in [("", "\(folder)/bin")] + (peer.map { [("the peer's ", $0)] } ?? []) {

@@ -7,7 +7,8 @@ import NetworkAddresses
 struct ServerBenchmark: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "api",
-        abstract: "Times the agent, and a peer's proxy, from process start to services that answer, with a real API server.",
+        abstract:
+            "Times the agent, and a peer's proxy, from process start to services that answer, with a real API server.",
         discussion: """
             Starts etcd and an API server, creates the objects, and runs each proxy in a network namespace of its own. \
             Time ends when connections to service addresses reach their endpoints: what is measured is seen from \
@@ -51,7 +52,11 @@ struct ServerBenchmark: AsyncParsableCommand {
         print("\(services) services of \(endpoints) endpoints each, from an API server \(version) on the same machine")
         try control.create([
             (path: "/api/v1/namespaces", json: #"{"metadata":{"name":"bench"}}"#),
-            (path: "/api/v1/nodes", json: #"{"metadata":{"name":"n1"},"status":{"addresses":[{"type":"InternalIP","address":"172.30.0.2"}]}}"#),
+            (
+                path: "/api/v1/nodes",
+                json:
+                    #"{"metadata":{"name":"n1"},"status":{"addresses":[{"type":"InternalIP","address":"172.30.0.2"}]}}"#
+            ),
         ])
         let objects = ServedObjects(services: services, endpoints: endpoints)
         try control.create(objects.all)
@@ -77,7 +82,10 @@ struct ServedObjects {
     /// Every service with its slice.
     var all: [(path: String, json: String)] {
         (0..<services).flatMap { number in
-            [(path: "/api/v1/namespaces/bench/services", json: service(number)), (path: Self.slices, json: slice(number))]
+            [
+                (path: "/api/v1/namespaces/bench/services", json: service(number)),
+                (path: Self.slices, json: slice(number)),
+            ]
         }
     }
 

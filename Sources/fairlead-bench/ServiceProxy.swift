@@ -32,7 +32,9 @@ final class ServiceProxy {
 
     /// Joins a namespace to the API server's by a veth pair.
     init(_ kind: Kind, _ program: String, number: Int, control: ControlPlane) throws {
-        guard FileManager.default.isExecutableFile(atPath: program) else { throw BenchError("\(program) cannot be run") }
+        guard FileManager.default.isExecutableFile(atPath: program) else {
+            throw BenchError("\(program) cannot be run")
+        }
         (self.kind, self.program, self.control) = (kind, program, control)
         let node = try NetworkNamespace.anonymous()
         let (server, own) = ("172.30.\(number).1", "172.30.\(number).2")
@@ -49,7 +51,8 @@ final class ServiceProxy {
         try inside.change(link: eth0.index, LinkChange(isUp: true))
         try inside.add(Route(to: IPPrefix("0.0.0.0/0")!, via: IPAddress(server)!, link: eth0.index))
         _ = try node.withEntered { () throws(KernelError) in
-            try ChildProcess.capture("ip", ["route", "add", "local", "10.128.0.0/9", "dev", "lo"], timeout: .seconds(10))
+            try ChildProcess.capture(
+                "ip", ["route", "add", "local", "10.128.0.0/9", "dev", "lo"], timeout: .seconds(10))
         }
         kubeconfig = try control.kubeconfig(server: server)
         folder = "\(control.folder)/node\(number)"
@@ -122,21 +125,25 @@ final class ServiceProxy {
             let control = control
             let request = Task.detached {
                 try control.request(
-                    "\(ServedObjects.slices)/service-\(number)-1", body: "{\"ports\":[{\"name\":\"http\",\"port\":\(Backend.changed)}]}",
+                    "\(ServedObjects.slices)/service-\(number)-1",
+                    body: "{\"ports\":[{\"name\":\"http\",\"port\":\(Backend.changed)}]}",
                     method: "PATCH", type: "application/merge-patch+json")
             }
             let limit = ContinuousClock.now + .seconds(300)
             while try answer(of: objects.address(number), within: .milliseconds(200)) != "\(Backend.changed)" {
                 // Asked without a pause, the question would take the processor from the one who is asked about.
                 usleep(1000)
-                guard ContinuousClock.now < limit else { throw BenchError("\(name): service-\(number) does not change within five minutes") }
+                guard ContinuousClock.now < limit else {
+                    throw BenchError("\(name): service-\(number) does not change within five minutes")
+                }
             }
             let seen = ContinuousClock.now
             let answer = try await request.value
             guard answer.code == 200 else { throw BenchError("PATCH: \(answer.answer)") }
             figures.change.add(seen - answer.sent)
             let back = try control.request(
-                "\(ServedObjects.slices)/service-\(number)-1", body: "{\"ports\":[{\"name\":\"http\",\"port\":\(Backend.original)}]}",
+                "\(ServedObjects.slices)/service-\(number)-1",
+                body: "{\"ports\":[{\"name\":\"http\",\"port\":\(Backend.original)}]}",
                 method: "PATCH", type: "application/merge-patch+json")
             guard back.code == 200 else { throw BenchError("PATCH: \(back.answer)") }
             while try self.answer(of: objects.address(number), within: .milliseconds(200)) != "\(Backend.original)" {
@@ -170,7 +177,8 @@ extension ServiceProxy {
         let text = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ""
         // utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5), the first after the name being 3.
         let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
-        return fields.dropFirst(11).prefix(4).compactMap { Double($0) }.reduce(0, +) / Double(sysconf(Int32(_SC_CLK_TCK)))
+        return fields.dropFirst(11).prefix(4).compactMap { Double($0) }.reduce(0, +)
+            / Double(sysconf(Int32(_SC_CLK_TCK)))
     }
 
     private var name: String { kind == .fairlead ? "fairlead-agent" : "kube-proxy" }
@@ -183,7 +191,9 @@ extension ServiceProxy {
             "\(name): one change, request sent to first connection by it, median / worst",
             "\(figures.change.median.milliseconds) / \(figures.change.percentile(1).milliseconds)")
         report(
-            "\(name): resident memory / processor time so far", "\(figures.resident.sorted()[figures.resident.count / 2]) MB / \(String(format: "%.1f", figures.processor.sorted()[figures.processor.count / 2])) s")
+            "\(name): resident memory / processor time so far",
+            "\(figures.resident.sorted()[figures.resident.count / 2]) MB / \(String(format: "%.1f", figures.processor.sorted()[figures.processor.count / 2])) s"
+        )
     }
 
     /// How many times as much this one takes.
@@ -194,7 +204,8 @@ extension ServiceProxy {
         report("ratio: one change", times(peer.change.median / ours.change.median, 1))
         report(
             "ratio: resident memory / processor time",
-            "\(times(Double(peer.resident.max()!), Double(ours.resident.max()!))) / \(times(peer.processor.max()!, ours.processor.max()!))")
+            "\(times(Double(peer.resident.max()!), Double(ours.resident.max()!))) / \(times(peer.processor.max()!, ours.processor.max()!))"
+        )
     }
 }
 

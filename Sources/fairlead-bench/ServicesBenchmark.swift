@@ -22,7 +22,9 @@ struct ServicesBenchmark: AsyncParsableCommand {
     @Option(help: "How many single changes to time.")
     var changes = 1000
 
-    @Flag(inversion: .prefixedNo, help: "Measure the kernel's share and nft -f beside it. nft takes much time and memory for a large table.")
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Measure the kernel's share and nft -f beside it. nft takes much time and memory for a large table.")
     var floor = true
 
     @Flag(inversion: .prefixedNo, help: "Restart over the table, and change endpoints one at a time.")
@@ -40,11 +42,17 @@ struct ServicesBenchmark: AsyncParsableCommand {
         var agent: NodeReconciler? = try reconciler(in: namespace)
 
         var fromEmpty = Measurement()
-        let first = await fromEmpty.time { [agent] in await agent!.apply([.objects(cluster.events, notes: [], revision: "1")]) }
+        let first = await fromEmpty.time { [agent] in
+            await agent!.apply([.objects(cluster.events, notes: [], revision: "1")])
+        }
         try check(first, "from empty")
-        report("from empty: compile and commit", fromEmpty.median.milliseconds, target: services == 10_000 ? "150 ms" : services == 50_000 ? "1500 ms" : "")
+        report(
+            "from empty: compile and commit", fromEmpty.median.milliseconds,
+            target: services == 10_000 ? "150 ms" : services == 50_000 ? "1500 ms" : "")
         let memory = residentMemory()
-        report("resident memory: agent's share / with the objects / peak", "\(memory.now - before - objects) / \(memory.now) / \(memory.peak) MB", target: "60 MB at 10,000 x 2")
+        report(
+            "resident memory: agent's share / with the objects / peak",
+            "\(memory.now - before - objects) / \(memory.now) / \(memory.peak) MB", target: "60 MB at 10,000 x 2")
 
         if floor { try await measureFloor(cluster) }
 
@@ -57,7 +65,9 @@ struct ServicesBenchmark: AsyncParsableCommand {
         report("restart over the same table (\(second.changes) changes)", restart.median.milliseconds)
 
         guard changes > 0 else { return }
-        try await changeOne(again, cluster, "one endpoint replaced: event to committed", target: "1 ms median, 5 ms p99") {
+        try await changeOne(
+            again, cluster, "one endpoint replaced: event to committed", target: "1 ms median, 5 ms p99"
+        ) {
             cluster.slice($0, endpoints: endpoints, from: 3 + $1 % 200)
         }
         try await changeOne(again, cluster, "one endpoint more: event to committed", target: "") {
@@ -100,7 +110,9 @@ struct ServicesBenchmark: AsyncParsableCommand {
             }
             try check(pass, what)
         }
-        report(what + ", median / p99", "\(measurement.median.milliseconds) / \(measurement.percentile(0.99).milliseconds)", target: target)
+        report(
+            what + ", median / p99",
+            "\(measurement.median.milliseconds) / \(measurement.percentile(0.99).milliseconds)", target: target)
     }
 
     private func check(_ report: SyncReport, _ what: String) throws {
@@ -150,7 +162,8 @@ private struct Cluster {
             family: .ipv4,
             endpoints: (0..<endpoints).map { index in
                 Endpoint(
-                    address: base.advanced(by: UInt128(index == endpoints - 1 ? index + first : index))!, nodeName: "n2",
+                    address: base.advanced(by: UInt128(index == endpoints - 1 ? index + first : index))!,
+                    nodeName: "n2",
                     pod: NamespacedName(namespace: "bench", name: "pod-\(number)-\(index)"))
             }, ports: [EndpointPort(name: "http", number: Port(8080)!)])
     }

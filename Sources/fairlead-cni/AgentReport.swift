@@ -46,7 +46,7 @@ enum AgentReport {
             let bytes = try StateDirectory.open(folder.path, create: false).read(name, limit: 1 << 20)
             // What is no report is none; the agent replaces it as a whole.
             return bytes.flatMap { (try? JSONValue(parsing: $0))?.object } ?? nil
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             return nil
         } catch {
             throw CNIError(.inputOutput, error.description)

@@ -286,7 +286,7 @@ struct AttachmentExecutor: ~Copyable {
 
     private mutating func filterVLANs(on bridge: InterfaceName) throws(CNIError) {
         let index = try index(of: .host(bridge))
-        do throws(KernelError) { try host.filterVLANs(on: index) } catch  where error.errno == .notSupportedOnSocket {
+        do throws(KernelError) { try host.filterVLANs(on: index) } catch where error.errno == .notSupportedOnSocket {
             throw CNIError(
                 .unsupportedField,
                 "vlan, vlanTrunk: the kernel cannot keep VLANs apart on bridge \(bridge); use a bridge for each VLAN",
@@ -302,7 +302,7 @@ struct AttachmentExecutor: ~Copyable {
             case .host: try apply(setting)
             case .pod: try pod.namespace.withEntered { () throws(KernelError) in try apply(setting) }
             }
-        } catch  where !setting.isRequired {
+        } catch where !setting.isRequired {
             // Better with than without, but a kernel that lacks it, or a /proc that is read-only, is no obstacle.
         } catch {
             throw CNIError(error)

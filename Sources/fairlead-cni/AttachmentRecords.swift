@@ -36,7 +36,7 @@ struct AttachmentRecords {
         guard let records = try existing(), let withdrawn = AttachmentRecord.withdrawn(name) else { return }
         do throws(KernelError) {
             try records.rename(name, to: withdrawn)
-        } catch  where error.errno == .noSuchFileOrDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory {
             return
         } catch {
             throw CNIError(.inputOutput, "attachment record: \(error)")
@@ -102,7 +102,7 @@ struct AttachmentRecords {
     private func existing() throws(CNIError) -> StateDirectory? {
         do throws(KernelError) {
             return try StateDirectory.open(folder.attachments, create: false)
-        } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
+        } catch where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
             return nil
         } catch {
             throw CNIError(.inputOutput, error.description)

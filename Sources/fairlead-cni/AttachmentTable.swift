@@ -57,7 +57,7 @@ struct AttachmentTable {
             let changes = try decide()
             do throws(KernelError) {
                 return try apply(changes)
-            } catch  where attemptsLeft > 0 && Self.collisions.contains(error.errno) {
+            } catch where attemptsLeft > 0 && Self.collisions.contains(error.errno) {
                 // What was looked at has changed: the kernel refused the whole batch, and the next look decides.
                 continue
             } catch {

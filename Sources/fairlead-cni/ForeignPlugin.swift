@@ -38,9 +38,9 @@ struct ForeignPlugin {
         for folder in folders {
             do throws(KernelError) {
                 return try capture("\(folder)/\(type)", environment: environment, input: input)
-            } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
+            } catch where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
                 continue
-            } catch  where error.errno == .permissionDenied {
+            } catch where error.errno == .permissionDenied {
                 // A folder of that name, or a file that is no program: another folder may have the plugin.
                 denied = denied ?? error
             } catch {
@@ -60,7 +60,7 @@ struct ForeignPlugin {
             do throws(KernelError) {
                 return try ChildProcess.capture(
                     path, [], environment: environment, input: input, outputLimit: JSONValue.sizeLimit)
-            } catch  where error.errno == .textFileBusy && attemptsLeft > 0 {
+            } catch where error.errno == .textFileBusy && attemptsLeft > 0 {
                 // The file is being written by an installation right now; the reference library waits like this.
                 attemptsLeft -= 1
                 sleep(1)

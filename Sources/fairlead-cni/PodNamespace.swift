@@ -63,7 +63,7 @@ func removeLink(_ name: InterfaceName, from socket: borrowing RouteSocket) throw
         guard let link = try socket.link(named: name) else { return false }
         try socket.deleteLink(index: link.index)
         return true
-    } catch  where error.errno == .noSuchDevice {
+    } catch where error.errno == .noSuchDevice {
         // Gone between the two requests: its namespace ended.
         return true
     } catch {
